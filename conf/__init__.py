@@ -1,0 +1,1 @@
+"""The YAML configuration of idl, importable so that Hydra finds it: pkg://idl_conf."""

@@ -1,0 +1,102 @@
+"""The data sets by name, and loading them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import platformdirs
+
+from .arrays import ARRAYS
+from .cifar10 import CIFAR10
+from .dataset import Dataset
+from .digits import DIGITS
+from .errors import DatasetError, close_match
+from .image_folder import IMAGE_FOLDER
+from .mnist import FASHION_MNIST, MNIST
+from .source import Progress, Request, Source, silent
+
+SOURCES: dict[str, Source] = {
+    "digits": DIGITS,
+    "mnist": MNIST,
+    "fashion_mnist": FASHION_MNIST,
+    "cifar10": CIFAR10,
+    "image_folder": IMAGE_FOLDER,
+    "arrays": ARRAYS,
+}
+
+
+def load(
+    name: str,
+    *,
+    root: str | os.PathLike[str] | None = None,
+    val_fraction: float = 0.1,
+    seed: int = 0,
+    path: str | os.PathLike[str] | None = None,
+    download: bool = True,
+    progress: Progress = silent,
+) -> Dataset:
+    """The data set `name` in memory, on the CPU, divided into train, validation and test.
+
+    root: the folder of downloaded data sets (default_root() unless given)
+    val_fraction: how much of train becomes the validation split, in [0, 1); 0: none
+    seed: of the validation cut; the test split depends on nothing
+    path: the user's own data, for `image_folder` and `arrays`
+    download: whether absent files may be fetched
+    progress: told about what takes long (downloads, decoding)
+
+    Raises DatasetError where the name, an argument or the data are wrong or absent.
+    """
+    source = _source(name)
+    if not (isinstance(val_fraction, int | float) and 0 <= val_fraction < 1):
+        raise DatasetError(f"val_fraction={val_fraction}: give a number from 0 up to (but not) 1.")
+    if source.needs_path and path is None:
+        raise DatasetError(f"{name} needs data.path: {source.help}.")
+    if not source.needs_path and path is not None:
+        own = " and ".join(known for known in SOURCES if SOURCES[known].needs_path)
+        raise DatasetError(f"{name} takes no path ({path}): only {own} read one; remove it.")
+    return source.load(
+        Request(
+            name=name,
+            root=default_root() if root is None else Path(root).expanduser(),
+            path=None if path is None else Path(path).expanduser(),
+            val_fraction=val_fraction,
+            seed=seed,
+            download=download,
+            progress=progress,
+        )
+    )
+
+
+def names() -> dict[str, str]:
+    """Every data set and one line about it: its size, its source, whether it works offline."""
+    return {name: source.help for name, source in SOURCES.items()}
+
+
+def needs_path(name: str) -> bool:
+    """Whether the data set is the user's own, given by `path`."""
+    return _source(name).needs_path
+
+
+def is_ready(name: str, root: str | os.PathLike[str] | None = None) -> bool:
+    """Whether `load` would find the files of `name` under `root`: cheap, no file is opened.
+
+    False for the data sets that need a path: there is nothing to look at without one.
+    """
+    return _source(name).is_ready(default_root() if root is None else Path(root).expanduser())
+
+
+def default_root() -> Path:
+    """Where downloaded data sets are kept: $IDL_DATA_ROOT, else the user's cache folder of idl."""
+    if given := os.environ.get("IDL_DATA_ROOT"):
+        return Path(given).expanduser()
+    return platformdirs.user_cache_path("idl", appauthor=False)
+
+
+def _source(name: str) -> Source:
+    if name not in SOURCES:
+        raise DatasetError(
+            f"there is no data set '{name}'.{close_match(name, SOURCES)} "
+            f"Choose from: {', '.join(SOURCES)}."
+        )
+    return SOURCES[name]

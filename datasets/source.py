@@ -1,0 +1,45 @@
+"""What a source of data is asked, and what it offers to the registry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from .dataset import Dataset
+
+Progress = Callable[[str, int, int | None], None]
+"""Called with what is being done, how much of it is done, and of how much (None: not known)."""
+
+
+def silent(what: str, done: int, total: int | None) -> None:
+    """The `Progress` that shows nothing."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """The arguments of one `load`, checked."""
+
+    name: str
+    root: Path
+    path: Path | None
+    val_fraction: float
+    seed: int
+    download: bool
+    progress: Progress = silent
+
+
+@dataclass(frozen=True)
+class Source:
+    """One entry of the registry.
+
+    help: one line: size, where it comes from, whether it works offline
+    load: reads, checks and divides the data; raises DatasetError
+    is_ready: whether `load` would find everything under this root; cheap, opens no file
+    needs_path: the data are the user's own, named by `path`
+    """
+
+    help: str
+    load: Callable[[Request], Dataset]
+    is_ready: Callable[[Path], bool]
+    needs_path: bool = False

@@ -1,0 +1,91 @@
+"""Entry point of `idl`: picks the command and turns what it raises into the exit code.
+
+Nothing heavy is imported here: `idl --help` must answer at once, so a command's module is imported
+only when that command runs.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+
+from idl_cli.errors import InputError, close_match
+
+# command -> (module that has `main(arguments) -> exit code`, one line of help)
+COMMANDS = {
+    "train": ("idl_cli.train", "train a model: idl train model=implicit data=cifar10"),
+    "eval": ("idl_cli.eval", "evaluate a run on its test set: idl eval run=<dir> [data=...]"),
+    "runs": ("idl_cli.runs", "table of runs: idl runs [dir] [--sort KEY]"),
+    "compare": ("idl_cli.compare", "what differs between runs: idl compare RUN RUN"),
+    "plot": ("idl_cli.plot", "figures of a run: idl plot run=<dir>"),
+    "data": ("idl_cli.data", "data sets: idl data list | idl data prepare <name>"),
+    "info": ("idl_cli.info", "versions, devices, kernels, where data is"),
+}
+
+HELP = """\
+idl: experiments with implicit deep learning
+
+usage: idl <command> [arguments]
+
+commands:
+{commands}
+
+  idl <command> --help     what the command takes
+  idl --version            the version
+
+Start here: idl train        trains an implicit model on embedded data, offline
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns: 0 done, 2 the user's input is wrong, 130 for Ctrl-C, 143 for SIGTERM. What is raised
+    beyond these is a bug of ours, and Python exits with 1.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = _run(words)
+        sys.stdout.flush()  # here, where a reader that has gone away is understood
+        return code
+    except InputError as error:
+        if "debug=true" in words:
+            traceback.print_exc()
+        print(f"idl: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # `idl runs | head`: the reader has what it wanted
+        # What is still buffered would fail again when Python flushes it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _run(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        lines = (f"  {name:<8} {text}" for name, (_, text) in COMMANDS.items())
+        print(HELP.format(commands="\n".join(lines)), end="")
+        return 0
+    if words[0] in ("-V", "--version"):
+        from importlib.metadata import version
+
+        print(f"idl {version('idl')}")
+        return 0
+    return _command(words[0])(words[1:])
+
+
+def _command(name: str) -> Callable[[Sequence[str]], int]:
+    if name not in COMMANDS:
+        raise InputError(
+            f"unknown command '{name}'.{close_match(name, COMMANDS)} "
+            f"Commands: {', '.join(COMMANDS)}"
+        )
+    run: Callable[[Sequence[str]], int] = importlib.import_module(COMMANDS[name][0]).main
+    return run
+
+
+if __name__ == "__main__":
+    sys.exit(main())

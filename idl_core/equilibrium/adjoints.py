@@ -1,0 +1,136 @@
+"""How to differentiate a fixed point: implicitly, by a few steps, or through the iterations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from idl_core.equilibrium.criterion import Criterion
+from idl_core.equilibrium.solution import Solution
+from idl_core.equilibrium.solvers import Solver, Step
+
+Map = Callable[[Tensor], Tensor]
+
+
+class Adjoint(Protocol):
+    """Anything that computes a fixed point and makes it differentiable."""
+
+    def differentiable(self, f: Map, x0: Tensor, solver: Solver) -> Solution: ...
+
+
+@dataclass(frozen=True)
+class Implicit:
+    """Exact gradient by the implicit function theorem: memory independent of the iterations.
+
+    With J = df/dx at the fixed point and G the incoming gradient, solves V = V J + G, then sends V
+    back through one application of f. The tolerance is relative to max|G|, so that scaling a loss
+    scales its gradient.
+
+    Args:
+        solver: of the adjoint equation; None takes the forward solver with its settings.
+    """
+
+    solver: Solver | None = None
+
+    def differentiable(self, f: Map, x0: Tensor, solver: Solver) -> Solution:
+        solution = _solve_without_graph(f, x0, solver)
+        if not torch.is_grad_enabled():
+            return solution
+        point = solution.value.detach().requires_grad_()
+        image = f(point)
+        value = _ImplicitAdjoint.apply(image, point, self.solver or solver)
+        return Solution(value, solution.iterations, solution.residual, solution.converged)
+
+
+class _ImplicitAdjoint(torch.autograd.Function):
+    """Identity on the fixed point; backward turns G into the adjoint solution V."""
+
+    @staticmethod
+    def forward(ctx: Any, image: Tensor, point: Tensor, solver: Solver) -> Tensor:
+        ctx.image, ctx.point, ctx.solver = image, point, solver
+        return point.detach().clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        rows = _rows(grad)
+
+        def step(v: Tensor, out: Tensor) -> Tensor:
+            (pulled,) = torch.autograd.grad(
+                ctx.image, ctx.point, v.reshape(grad.shape), retain_graph=True
+            )
+            return _rows(pulled) + rows
+
+        unit = rows.abs().amax() if rows.numel() else None
+        solution = ctx.solver.solve(step, rows, unit)
+        solution.warn_unless_converged("the adjoint solve")
+        return solution.value.reshape(grad.shape), None, None
+
+
+@dataclass(frozen=True)
+class Phantom:
+    """Approximate gradient through `steps` damped applications of f at the fixed point.
+
+    x <- (1 - damping) x + damping f(x). One undamped step is Jacobian-free backpropagation (Fung
+    et al., AAAI 2022); more are the phantom gradient (Geng et al., NeurIPS 2021). Not exact.
+    """
+
+    steps: int = 1
+    damping: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError(f"steps must be at least 1, not {self.steps!r}")
+        if not 0 < self.damping <= 1:
+            raise ValueError(f"damping must be in (0, 1], not {self.damping!r}")
+
+    def differentiable(self, f: Map, x0: Tensor, solver: Solver) -> Solution:
+        solution = _solve_without_graph(f, x0, solver)
+        if not torch.is_grad_enabled():
+            return solution
+        x = solution.value.detach()
+        for _ in range(self.steps):
+            x = torch.lerp(x, f(x), self.damping)
+        return Solution(x, solution.iterations, solution.residual, solution.converged)
+
+
+@dataclass(frozen=True)
+class Unrolled:
+    """Exactly `steps` applications of f from x0, differentiated through: no solver runs.
+
+    The residual and `converged` of the solution are honest; stopping short is what was asked for,
+    so it does not warn.
+    """
+
+    steps: int
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError(f"steps must be at least 1, not {self.steps!r}")
+
+    def differentiable(self, f: Map, x0: Tensor, solver: Solver) -> Solution:
+        x = x0
+        for _ in range(self.steps):
+            previous, x = x, f(x)
+        criterion = Criterion(solver.tol)
+        criterion.measure(_rows(x.detach()), _rows(previous.detach()))
+        return criterion.solution(x, self.steps)
+
+
+@torch.no_grad()
+def _solve_without_graph(f: Map, x0: Tensor, solver: Solver) -> Solution:
+    step: Step = lambda x, out: _rows(f(x.reshape(x0.shape)))  # noqa: E731
+    solution = solver.solve(step, _rows(x0))
+    solution.warn_unless_converged("the fixed-point solve")
+    value = solution.value.reshape(x0.shape)
+    return Solution(value, solution.iterations, solution.residual, solution.converged)
+
+
+def _rows(x: Tensor) -> Tensor:
+    """View as (samples, features): the first dimension counts samples; a vector is one sample."""
+    return x.reshape(1, -1) if x.dim() < 2 else x.reshape(x.shape[0], -1)

@@ -1,0 +1,161 @@
+"""Implicit functions: an activation, a well-posedness condition on A, and the solver's settings.
+
+Subclass one to change it, as in
+
+    class MyFunction(ImplicitFunctionInf):
+        mitr = grad_mitr = 500
+        tol = grad_tol = 1e-6
+
+        @staticmethod
+        def phi(X):
+            return X * torch.sigmoid(X)
+
+`dphi` may be given too; where it is left out, automatic differentiation supplies it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from idl_core.activations import ACTIVATIONS, Activation, derivative_by_autograd
+from idl_core.equilibrium import Anderson, Picard
+from idl_core.equilibrium.solution import LastSolution
+from idl_core.kernels import dense_equilibrium, low_rank_equilibrium, triangular_equilibrium
+from idl_core.wellposed import PROJECTIONS
+
+
+class ImplicitFunction:
+    """X = φ(X Aᵀ + Z) with A as it is: nothing makes it well-posed.
+
+    Class attributes are defaults; an instance keeps its own settings.
+
+    Args:
+        mitr, grad_mitr: most iterations of the forward and of the adjoint solve.
+        tol: bound on max|φ(AX + Z) - X| of each sample.
+        grad_tol: the same for the adjoint, relative to the largest incoming gradient.
+        kappa: bound on ‖A‖∞, in [0, 1).
+        projection: how A is brought within kappa: a name in `idl_core.wellposed.PROJECTIONS`.
+        activation: a name in `idl_core.activations.ACTIVATIONS`, in place of the class's phi.
+
+    Raises:
+        ValueError: a setting out of range or a name that is unknown.
+    """
+
+    mitr: int = 300
+    grad_mitr: int = 300
+    tol: float = 3e-6
+    grad_tol: float = 3e-6
+    kappa: float = 0.99
+    projection: str = "ball"
+    lipschitz: float = 1.0  # of phi: ‖A‖∞ is kept within kappa / max(1, lipschitz)
+
+    _activation: ClassVar[Activation] = ACTIVATIONS["relu"]
+
+    phi: ClassVar[Callable[[Tensor], Tensor]] = staticmethod(ACTIVATIONS["relu"].phi)
+    dphi: ClassVar[Callable[[Tensor], Tensor]] = staticmethod(ACTIVATIONS["relu"].dphi)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        own = cls.__dict__
+        if "phi" in own and "dphi" not in own:
+            cls.dphi = staticmethod(derivative_by_autograd(cls.phi))
+        if "phi" in own or "dphi" in own:
+            cls._activation = Activation(cls.phi, cls.dphi, cls.phi)
+
+    def __init__(
+        self,
+        *,
+        mitr: int | None = None,
+        grad_mitr: int | None = None,
+        tol: float | None = None,
+        grad_tol: float | None = None,
+        kappa: float | None = None,
+        projection: str | None = None,
+        activation: str | None = None,
+    ) -> None:
+        self.mitr = self.mitr if mitr is None else mitr
+        self.grad_mitr = self.grad_mitr if grad_mitr is None else grad_mitr
+        self.tol = self.tol if tol is None else tol
+        self.grad_tol = self.grad_tol if grad_tol is None else grad_tol
+        self.kappa = self.kappa if kappa is None else kappa
+        self.projection = self.projection if projection is None else projection
+        if not 0 <= self.kappa < 1:
+            raise ValueError(f"kappa must be in [0, 1), not {self.kappa!r}")
+        if self.projection not in PROJECTIONS:
+            raise ValueError(
+                f"projection must be one of {', '.join(PROJECTIONS)}, not {self.projection!r}"
+            )
+        if activation is None:
+            self.activation = self._activation
+        elif activation in ACTIVATIONS:
+            self.activation = ACTIVATIONS[activation]
+            self.lipschitz = self.activation.lipschitz
+        else:
+            raise ValueError(
+                f"activation must be one of {', '.join(ACTIVATIONS)}, not {activation!r}"
+            )
+        self.solver = Picard(self.tol, self.mitr, then=Anderson())
+        self.adjoint_solver = Picard(self.grad_tol, self.grad_mitr, then=Anderson())
+
+    @property
+    def radius(self) -> float:
+        """Bound on ‖A‖∞ that makes the map contract by kappa: smaller where φ can stretch."""
+        return self.kappa / max(1.0, self.lipschitz)
+
+    def constrain(self, A: Tensor) -> Tensor:
+        """The matrix of the equilibrium from the free parameter A (n, n); differentiable."""
+        return A
+
+    def constrain_low_rank(self, L: Tensor, R: Tensor) -> tuple[Tensor, Tensor]:
+        """The same for A = L Rᵀ, from free L and R (n, r)."""
+        return L, R
+
+    def solve(self, A: Tensor, Z: Tensor, X0: Tensor | None, report: LastSolution) -> Tensor:
+        """The equilibrium X (m, n) for a constrained A (n, n) and Z = U Bᵀ (m, n)."""
+        X = dense_equilibrium(A, Z, X0, self.activation, self.solver, self.adjoint_solver, report)
+        return _checked(X, report)
+
+    def solve_low_rank(
+        self, L: Tensor, R: Tensor, Z: Tensor, X0: Tensor | None, report: LastSolution
+    ) -> Tensor:
+        """The equilibrium X (m, n) for A = L Rᵀ, constrained L and R (n, r), Z (m, n)."""
+        X = low_rank_equilibrium(
+            L, R, Z, X0, self.activation, self.solver, self.adjoint_solver, report
+        )
+        return _checked(X, report)
+
+
+class ImplicitFunctionInf(ImplicitFunction):
+    """Well-posed by ‖A‖∞ ≤ kappa < 1: the state equation allows feedback and has one solution."""
+
+    def constrain(self, A: Tensor) -> Tensor:
+        return PROJECTIONS[self.projection](A, self.radius)
+
+    def constrain_low_rank(self, L: Tensor, R: Tensor) -> tuple[Tensor, Tensor]:
+        """‖L‖∞ ≤ kappa and ‖Rᵀ‖∞ ≤ 1, so that ‖L Rᵀ‖∞ ≤ kappa without forming the product."""
+        project = PROJECTIONS[self.projection]
+        return project(L, self.radius), project(R.T, 1.0).T
+
+
+class ImplicitFunctionTriu(ImplicitFunction):
+    """A strictly upper triangular: a feed-forward network, solved exactly, whatever ‖A‖∞."""
+
+    def constrain(self, A: Tensor) -> Tensor:
+        return A.triu(1)
+
+    def constrain_low_rank(self, L: Tensor, R: Tensor) -> tuple[Tensor, Tensor]:
+        raise ValueError("a low-rank A cannot be strictly triangular: use ImplicitFunctionInf")
+
+    def solve(self, A: Tensor, Z: Tensor, X0: Tensor | None, report: LastSolution) -> Tensor:
+        X = triangular_equilibrium(A, Z, self.activation, self.solver, self.adjoint_solver, report)
+        return _checked(X, report)
+
+
+def _checked(X: Tensor, report: LastSolution) -> Tensor:
+    if report.forward is not None and not torch.compiler.is_compiling():
+        report.forward.warn_unless_converged("the implicit model")
+    return X

@@ -1,0 +1,78 @@
+"""The affine equilibrium X = φ(X Aᵀ + Z) and its adjoint, in torch, on any device.
+
+Picard iteration in place: one fused product-and-sum and one in-place φ an iteration.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from idl_core.activations import Activation
+from idl_core.equilibrium.solution import LastSolution, Solution
+from idl_core.equilibrium.solvers import Solver
+
+
+def solve_dense(
+    A: Tensor, Z: Tensor, X0: Tensor | None, activation: Activation, solver: Solver
+) -> Solution:
+    """Solve X = φ(X Aᵀ + Z): A (n, n), Z (m, n), X0 (m, n) or None for φ(Z)."""
+    transposed = A.T
+    phi_ = activation.phi_
+
+    def step(X: Tensor, out: Tensor) -> Tensor:
+        return phi_(torch.addmm(Z, X, transposed, out=out))
+
+    return solver.solve(step, activation.phi(Z) if X0 is None else X0)
+
+
+def solve_dense_adjoint(A: Tensor, slope: Tensor, grad: Tensor, solver: Solver) -> Solution:
+    """Solve V = slope ∘ (V A + grad): A (n, n), slope = φ'(pre-activation) and grad (m, n).
+
+    The tolerance is relative to max|grad|, so that scaling a loss scales its gradient.
+    """
+
+    def step(V: Tensor, out: Tensor) -> Tensor:
+        return torch.addmm(grad, V, A, out=out).mul_(slope)
+
+    unit = grad.abs().amax() if grad.numel() else None
+    return solver.solve(step, slope * grad, unit)
+
+
+class DenseEquilibrium(torch.autograd.Function):
+    """X from A (n, n) and Z (m, n); gradients by the implicit function theorem."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        A: Tensor,
+        Z: Tensor,
+        X0: Tensor | None,
+        activation: Activation,
+        solver: Solver,
+        adjoint_solver: Solver,
+        report: LastSolution,
+    ) -> Tensor:
+        report.forward = solve_dense(A, Z, X0, activation, solver)
+        X = report.forward.value
+        ctx.activation, ctx.solver, ctx.report = activation, adjoint_solver, report
+        # Z is kept only where φ' cannot be had from X.
+        ctx.save_for_backward(A, X, Z if activation.dphi_of_output is None else None)
+        return X
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        A, X, Z = ctx.saved_tensors
+        if Z is None:
+            slope = ctx.activation.dphi_of_output(X)
+        else:
+            slope = ctx.activation.dphi(torch.addmm(Z, X, A.T))
+        ctx.report.adjoint = solve_dense_adjoint(A, slope, grad, ctx.solver)
+        ctx.report.adjoint.warn_unless_converged("the adjoint of the implicit model")
+        V = ctx.report.adjoint.value
+        grad_A = V.T @ X if ctx.needs_input_grad[0] else None
+        return grad_A, V, None, None, None, None, None
