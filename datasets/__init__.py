@@ -3,15 +3,23 @@
 from .dataset import Dataset
 from .errors import DatasetError
 from .registry import default_root, is_ready, load, names, needs_path
+from .series import SeriesDataset
 from .split import Split
+from .text import TextDataset
+from .tokenizer import CharacterTokenizer, Tokenizer, tokenizer_from_state
 
 __all__ = [
+    "CharacterTokenizer",
     "Dataset",
     "DatasetError",
+    "SeriesDataset",
     "Split",
+    "TextDataset",
+    "Tokenizer",
     "default_root",
     "is_ready",
     "load",
     "names",
     "needs_path",
+    "tokenizer_from_state",
 ]

@@ -81,9 +81,8 @@ def fetch(url: str, target: Path, md5: str, progress: Progress) -> None:
     request = urllib.request.Request(url, headers={"User-Agent": "idl"})
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
-            target.parent.mkdir(
-                parents=True, exist_ok=True
-            )  # no empty folder where there is no net
+            # Only now: where there is no net, no empty folder is left behind.
+            target.parent.mkdir(parents=True, exist_ok=True)
             with partial.open("wb") as file:
                 total, done = response.length, 0
                 while piece := response.read(_PIECE):

@@ -92,18 +92,10 @@ _MNIST = _IdxPictures("MNIST", tuple(str(digit) for digit in range(10)))
 _FASHION_MNIST = _IdxPictures(
     "FashionMNIST",
     (
-        "T-shirt/top",
-        "Trouser",
-        "Pullover",
-        "Dress",
-        "Coat",
-        "Sandal",
-        "Shirt",
-        "Sneaker",
-        "Bag",
-        "Ankle boot",
+        "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
+        "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
     ),
-)
+)  # fmt: skip
 
 MNIST = Source(
     help="70,000 handwritten digits, 28x28 gray, 10 classes; downloads 11 MB once",

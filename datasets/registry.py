@@ -11,10 +11,13 @@ from .arrays import ARRAYS
 from .cifar10 import CIFAR10
 from .dataset import Dataset
 from .digits import DIGITS
-from .errors import DatasetError, close_match
+from .errors import DatasetError, close_match, reason
 from .image_folder import IMAGE_FOLDER
 from .mnist import FASHION_MNIST, MNIST
 from .source import Progress, Request, Source, silent
+from .spiky import SPIKY
+from .text import PYDOC, SHAKESPEARE, TEXT
+from .time_series import TIME_SERIES
 
 SOURCES: dict[str, Source] = {
     "digits": DIGITS,
@@ -23,6 +26,11 @@ SOURCES: dict[str, Source] = {
     "cifar10": CIFAR10,
     "image_folder": IMAGE_FOLDER,
     "arrays": ARRAYS,
+    "spiky": SPIKY,
+    "timeseries": TIME_SERIES,
+    "shakespeare": SHAKESPEARE,
+    "text": TEXT,
+    "pydoc": PYDOC,
 }
 
 
@@ -35,15 +43,18 @@ def load(
     path: str | os.PathLike[str] | None = None,
     download: bool = True,
     progress: Progress = silent,
+    **options: object,
 ) -> Dataset:
     """The data set `name` in memory, on the CPU, divided into train, validation and test.
 
     root: the folder of downloaded data sets (default_root() unless given)
     val_fraction: how much of train becomes the validation split, in [0, 1); 0: none
     seed: of the validation cut; the test split depends on nothing
-    path: the user's own data, for `image_folder` and `arrays`
+    path: the user's own data, for the data sets that take it
     download: whether absent files may be fetched
     progress: told about what takes long (downloads, decoding)
+    options: of the data set alone (the look-back of a series, the tokenizer of a text); None is
+        as if it were not given
 
     Raises DatasetError where the name, an argument or the data are wrong or absent.
     """
@@ -52,20 +63,32 @@ def load(
         raise DatasetError(f"val_fraction={val_fraction}: give a number from 0 up to (but not) 1.")
     if source.needs_path and path is None:
         raise DatasetError(f"{name} needs data.path: {source.help}.")
-    if not source.needs_path and path is not None:
-        own = " and ".join(known for known in SOURCES if SOURCES[known].needs_path)
-        raise DatasetError(f"{name} takes no path ({path}): only {own} read one; remove it.")
-    return source.load(
-        Request(
-            name=name,
-            root=default_root() if root is None else Path(root).expanduser(),
-            path=None if path is None else Path(path).expanduser(),
-            val_fraction=val_fraction,
-            seed=seed,
-            download=download,
-            progress=progress,
+    if not (source.needs_path or source.takes_path) and path is not None:
+        own = [known for known, other in SOURCES.items() if other.needs_path or other.takes_path]
+        raise DatasetError(
+            f"{name} takes no path ({path}): only {' and '.join(own)} read one; remove it."
         )
+    given = {option: value for option, value in options.items() if value is not None}
+    for option in given:
+        if option not in source.options:
+            raise DatasetError(
+                f"{name} has no option '{option}'.{close_match(option, source.options)} "
+                f"It has: {', '.join(source.options) or 'none'}."
+            )
+    request = Request(
+        name=name,
+        root=default_root() if root is None else Path(root).expanduser(),
+        path=None if path is None else Path(path).expanduser(),
+        val_fraction=val_fraction,
+        seed=seed,
+        download=download,
+        progress=progress,
+        options=given,
     )
+    try:
+        return source.load(request)
+    except OSError as error:  # no access, a failing disk: what a source did not foresee
+        raise DatasetError(f"{name} cannot be read: {reason(error)}.") from error
 
 
 def names() -> dict[str, str]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from .dataset import Dataset
@@ -18,7 +18,7 @@ def silent(what: str, done: int, total: int | None) -> None:
 
 @dataclass(frozen=True)
 class Request:
-    """The arguments of one `load`, checked."""
+    """The arguments of one `load`, checked; `options` are those of the source, for it to check."""
 
     name: str
     root: Path
@@ -27,6 +27,7 @@ class Request:
     seed: int
     download: bool
     progress: Progress = silent
+    options: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,13 @@ class Source:
     load: reads, checks and divides the data; raises DatasetError
     is_ready: whether `load` would find everything under this root; cheap, opens no file
     needs_path: the data are the user's own, named by `path`
+    takes_path: `path` may be given, in place of the downloaded file
+    options: names of what else `load` may be given
     """
 
     help: str
     load: Callable[[Request], Dataset]
     is_ready: Callable[[Path], bool]
     needs_path: bool = False
+    takes_path: bool = False
+    options: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""What the user typed or supplied is wrong: one clear line and exit code 2."""
+"""Errors that are told to the user in one clear line, without a traceback."""
 
 from __future__ import annotations
 
@@ -11,6 +11,13 @@ class InputError(Exception):
 
     The message is one line that names the key, the value and what would be right. `idl` prints it
     without a traceback and exits with 2.
+    """
+
+
+class RunFailed(Exception):
+    """A run could not be finished for a reason that is neither wrong input nor a bug of ours.
+
+    The message is one line, printed without a traceback; the exit code is 1.
     """
 
 

@@ -12,7 +12,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 
-from idl_cli.errors import InputError, close_match
+from idl_cli.errors import InputError, RunFailed, close_match
 
 # command -> (module that has `main(arguments) -> exit code`, one line of help)
 COMMANDS = {
@@ -43,19 +43,22 @@ Start here: idl train        trains an implicit model on embedded data, offline
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
-    Returns: 0 done, 2 the user's input is wrong, 130 for Ctrl-C, 143 for SIGTERM. What is raised
-    beyond these is a bug of ours, and Python exits with 1.
+    Returns: 0 done, 2 the user's input is wrong, 1 a run that failed, 130 for Ctrl-C, 143 for
+    SIGTERM. What is raised beyond these is a bug of ours, and Python exits with 1.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    # Before torch is loaded. Its threads wait for each other by spinning, which beside any other
+    # busy process makes the small steps of these models a hundred times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         code = _run(words)
         sys.stdout.flush()  # here, where a reader that has gone away is understood
         return code
-    except InputError as error:
+    except (InputError, RunFailed) as error:
         if "debug=true" in words:
             traceback.print_exc()
         print(f"idl: {error}", file=sys.stderr)
-        return 2
+        return 2 if isinstance(error, InputError) else 1
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # `idl runs | head`: the reader has what it wanted

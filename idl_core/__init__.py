@@ -12,18 +12,39 @@ from idl_core.equilibrium import (
     fixed_point,
 )
 from idl_core.functions import ImplicitFunction, ImplicitFunctionInf, ImplicitFunctionTriu
-from idl_core.models import MLP, ImplicitModel
+from idl_core.models import (
+    GPT,
+    GRU,
+    LSTM,
+    MLP,
+    GPTLanguageModel,
+    IDLHead,
+    ImplicitAttention,
+    ImplicitGPT,
+    ImplicitModel,
+    ImplicitRNN,
+    ImplicitRNNCell,
+)
 
 __all__ = [
+    "GPT",
+    "GRU",
+    "LSTM",
     "MLP",
     "Anderson",
     "Broyden",
+    "GPTLanguageModel",
+    "IDLHead",
     "Implicit",
+    "ImplicitAttention",
     "ImplicitFunction",
     "ImplicitFunctionInf",
     "ImplicitFunctionTriu",
     "ImplicitFunctionWarning",
+    "ImplicitGPT",
     "ImplicitModel",
+    "ImplicitRNN",
+    "ImplicitRNNCell",
     "Phantom",
     "Picard",
     "Solution",

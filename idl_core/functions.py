@@ -19,13 +19,23 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from idl_core.activations import ACTIVATIONS, Activation, derivative_by_autograd
 from idl_core.equilibrium import Anderson, Picard
 from idl_core.equilibrium.solution import LastSolution
-from idl_core.kernels import dense_equilibrium, low_rank_equilibrium, triangular_equilibrium
+from idl_core.kernels import (
+    dense_equilibrium,
+    dense_model,
+    low_rank_equilibrium,
+    prediction,
+    triangular_equilibrium,
+)
 from idl_core.wellposed import PROJECTIONS
+
+# A short window: at the sizes of these models the least-squares problems cost as much as the map.
+_ACCELERATION = Anderson(window=3)
 
 
 class ImplicitFunction:
@@ -98,8 +108,8 @@ class ImplicitFunction:
             raise ValueError(
                 f"activation must be one of {', '.join(ACTIVATIONS)}, not {activation!r}"
             )
-        self.solver = Picard(self.tol, self.mitr, then=Anderson())
-        self.adjoint_solver = Picard(self.grad_tol, self.grad_mitr, then=Anderson())
+        self.solver = Picard(self.tol, self.mitr, then=_ACCELERATION)
+        self.adjoint_solver = Picard(self.grad_tol, self.grad_mitr, then=_ACCELERATION)
 
     @property
     def radius(self) -> float:
@@ -118,6 +128,22 @@ class ImplicitFunction:
         """The equilibrium X (m, n) for a constrained A (n, n) and Z = U Bᵀ (m, n)."""
         X = dense_equilibrium(A, Z, X0, self.activation, self.solver, self.adjoint_solver, report)
         return _checked(X, report)
+
+    def predict(
+        self,
+        U: Tensor,
+        X0: Tensor | None,
+        A: Tensor,
+        B: Tensor,
+        C: Tensor,
+        D: Tensor | None,
+        report: LastSolution,
+    ) -> Tensor:
+        """Ŷ = X Cᵀ + U Dᵀ (m, q) at the equilibrium of a constrained A (n, n)."""
+        Y = dense_model(
+            U, X0, A, B, C, D, self.activation, self.solver, self.adjoint_solver, report
+        )
+        return _checked(Y, report)
 
     def solve_low_rank(
         self, L: Tensor, R: Tensor, Z: Tensor, X0: Tensor | None, report: LastSolution
@@ -153,6 +179,18 @@ class ImplicitFunctionTriu(ImplicitFunction):
     def solve(self, A: Tensor, Z: Tensor, X0: Tensor | None, report: LastSolution) -> Tensor:
         X = triangular_equilibrium(A, Z, self.activation, self.solver, self.adjoint_solver, report)
         return _checked(X, report)
+
+    def predict(
+        self,
+        U: Tensor,
+        X0: Tensor | None,
+        A: Tensor,
+        B: Tensor,
+        C: Tensor,
+        D: Tensor | None,
+        report: LastSolution,
+    ) -> Tensor:
+        return prediction(U, self.solve(A, F.linear(U, B), X0, report), C, D)
 
 
 def _checked(X: Tensor, report: LastSolution) -> Tensor:

@@ -30,10 +30,10 @@ def project_rows(A: Tensor, kappa: float) -> Tensor:
     threshold as in Condat, "Fast projection onto the simplex and the ℓ1 ball", Math. Program.
     158 (2016).
     """
-    over = A.detach().abs().sum(1) > kappa
-    if not bool(over.any()):
+    sums = A.detach().abs().sum(1)
+    if not sums.numel() or float(sums.amax()) <= kappa:
         return A
-    projected: Tensor = _RowsOntoL1Ball.apply(A, over, kappa)
+    projected: Tensor = _RowsOntoL1Ball.apply(A, sums > kappa, kappa)
     return projected
 
 

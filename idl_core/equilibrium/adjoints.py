@@ -44,7 +44,7 @@ class Implicit:
         point = solution.value.detach().requires_grad_()
         image = f(point)
         value = _ImplicitAdjoint.apply(image, point, self.solver or solver)
-        return Solution(value, solution.iterations, solution.residual, solution.converged)
+        return solution.with_value(value)
 
 
 class _ImplicitAdjoint(torch.autograd.Function):
@@ -96,7 +96,7 @@ class Phantom:
         x = solution.value.detach()
         for _ in range(self.steps):
             x = torch.lerp(x, f(x), self.damping)
-        return Solution(x, solution.iterations, solution.residual, solution.converged)
+        return solution.with_value(x)
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class Unrolled:
         for _ in range(self.steps):
             previous, x = x, f(x)
         criterion = Criterion(solver.tol)
-        criterion.measure(_rows(x.detach()), _rows(previous.detach()))
+        criterion.measure(_rows((x - previous).detach().abs()), _rows(x.detach()))
         return criterion.solution(x, self.steps)
 
 
@@ -127,8 +127,7 @@ def _solve_without_graph(f: Map, x0: Tensor, solver: Solver) -> Solution:
     step: Step = lambda x, out: _rows(f(x.reshape(x0.shape)))  # noqa: E731
     solution = solver.solve(step, _rows(x0))
     solution.warn_unless_converged("the fixed-point solve")
-    value = solution.value.reshape(x0.shape)
-    return Solution(value, solution.iterations, solution.residual, solution.converged)
+    return solution.with_value(solution.value.reshape(x0.shape))
 
 
 def _rows(x: Tensor) -> Tensor:

@@ -2,70 +2,78 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 
 import torch
 from torch import Tensor
 
-from idl_core.equilibrium.solution import ImplicitFunctionWarning, Solution
-
-# A map evaluated in floating point moves by a few units in the last place at its own fixed point.
-ROUNDING_UNITS = 4.0
+from idl_core.equilibrium.solution import (
+    ROUNDING_UNITS,
+    ImplicitFunctionWarning,
+    Solution,
+    bound,
+    row_max,
+)
 
 _told: set[tuple[float, torch.dtype]] = set()
 
 
 class Criterion:
-    """Stops a solve when every sample's max-norm residual is within `tol` (absolute).
+    """Stops a solve when every sample's max-norm residual is within its bound.
+
+    The bound is `tol` or, where that is finer than the number format resolves at the size of the
+    sample, the rounding error there.
 
     Args:
         tol: bound on max|f(x) - x|, for each sample.
         unit: 0-d tensor that tol is multiplied by (the adjoint measures in units of its right-hand
-            side); None is 1. It stays on its device: no host synchronisation.
+            side); None is 1.
     """
 
     def __init__(self, tol: float, unit: Tensor | None = None) -> None:
-        self.tol = tol
-        self.unit = unit
-        self.residual = torch.empty(0)
-        self.bound = torch.empty(0)
+        self.tol = tol if unit is None else tol * float(unit)
+        self.size = math.nan  # max|f(x)|, known once a measurement has been above tol
+        self._say = unit is None  # an adjoint would repeat what the forward solve has said
+        self._change = torch.empty(0)
+        self._worst = math.nan
 
-    def measure(self, new: Tensor, old: Tensor) -> float:
-        """Residual of `old`, whose image under the map is `new`, both (m, n).
+    def measure(self, change: Tensor, new: Tensor) -> float:
+        """Worst residual over its bound, for change = |new - old| (m, n), new the image of old.
 
-        Returns the worst sample's residual over its tolerance, in one host synchronisation:
-        at most 1 when all samples have converged, nan where a residual is not finite.
+        At most 1 when all samples have converged; not finite where a residual is not.
         """
-        if not new.numel():
-            self.residual = new.new_zeros(new.shape[0])
-            self.bound = self.residual
+        self._change = change
+        worst = float(change.amax()) if change.numel() else 0.0
+        if worst <= self.tol:
+            self._worst = 0.0
             return 0.0
-        # abs + amax is several times faster on the CPU than torch.linalg.vector_norm(ord=inf).
-        self.residual = torch.sub(new, old).abs_().amax(1)
-        self.bound = new.abs().amax(1).mul_(ROUNDING_UNITS * torch.finfo(new.dtype).eps)
-        if self.unit is None:
-            self.bound.clamp_(min=self.tol)
+        rounding = ROUNDING_UNITS * torch.finfo(new.dtype).eps
+        # The size of x is looked at again only where the residual comes near its rounding error.
+        if not worst > 1e3 * rounding * self.size:
+            self.size = float(new.abs().amax())
+        if worst <= rounding * self.size:
+            # Rounding may decide, and it is each sample's own size that counts.
+            self._worst = float((row_max(change) / bound(new, self.tol)).amax())
+            if self._worst <= 1 and self._say:
+                self._say_unreachable(new.dtype)
         else:
-            self.bound = torch.maximum(self.bound, self.unit * self.tol)
-        return float((self.residual / self.bound).amax())
+            self._worst = worst / self.tol if self.tol else math.inf
+        return self._worst
 
-    def solution(self, value: Tensor, iterations: int) -> Solution:
-        """The `Solution` for the residual that was measured last."""
-        converged = self.residual <= self.bound
-        count = torch.full(self.residual.shape, iterations, device=self.residual.device)
-        return Solution(value, count, self.residual, converged)
+    def solution(self, value: Tensor, maps: int) -> Solution:
+        """The `Solution` for what was measured last."""
+        return Solution(value, maps, self._change, self.tol, self._worst <= 1)
 
-    def tell_if_unreachable(self, value: Tensor) -> None:
-        """Say, once for each tolerance and dtype, that rounding and not tol ended the solve."""
-        key = (self.tol, value.dtype)
-        if self.unit is not None or key in _told:
+    def _say_unreachable(self, dtype: torch.dtype) -> None:
+        """Say, once for each tolerance and dtype, that rounding and not tol ends the solve."""
+        if (self.tol, dtype) in _told:
             return
-        if bool((self.residual > self.tol).any()) and bool((self.residual <= self.bound).all()):
-            _told.add(key)
-            warnings.warn(
-                f"tol={self.tol:g} is finer than {value.dtype} resolves at the size of X "
-                f"(max|X| = {float(value.abs().max()):.3g}): solved to rounding error, "
-                f"{float(self.bound.max()):.1e}. Use float64 for less.",
-                ImplicitFunctionWarning,
-                stacklevel=2,
-            )
+        _told.add((self.tol, dtype))
+        warnings.warn(
+            f"tol={self.tol:g} is finer than {dtype} resolves at this size of X "
+            f"(max|X| = {self.size:.3g}): solved to rounding error, about "
+            f"{ROUNDING_UNITS * torch.finfo(dtype).eps * self.size:.0e}. float64 resolves more.",
+            ImplicitFunctionWarning,
+            stacklevel=3,
+        )

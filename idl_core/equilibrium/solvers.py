@@ -71,65 +71,86 @@ class Anderson:
 
     def solve(self, step: Step, x0: Tensor, unit: Tensor | None = None) -> Solution:
         criterion = Criterion(self.tol, unit)
-        x, count = self.continue_from(step, x0, criterion, self.max_iter)
+        x, count, _ = self.advance(step, x0, criterion, self.max_iter)
         return criterion.solution(x, count)
 
-    def continue_from(
-        self, step: Step, x: Tensor, criterion: Criterion, max_iter: int
-    ) -> tuple[Tensor, int]:
-        """Iterate from x until the criterion holds: the point it holds at, and the count."""
-        m, n = x.shape
-        window = self.window
-        # Slot-major: a slot is one contiguous block. The last slot of df holds the residual itself,
-        # so that one product gives both sides of the normal equations.
-        df = x.new_zeros(window + 1, m, n)
-        dg = x.new_zeros(window, m, n)
-        residual, image, previous_image = (torch.empty_like(x) for _ in range(3))
-        ridge = 8 * torch.finfo(x.dtype).eps * torch.eye(window, dtype=x.dtype, device=x.device)
-        best = x.new_full((m,), math.inf)
+    def advance(
+        self, step: Step, x: Tensor, criterion: Criterion, max_iter: int, trial: int | None = None
+    ) -> tuple[Tensor, int, float]:
+        """Iterate from x (m, n) until the criterion holds.
+
+        Args:
+            trial: give up where that many iterations have not even halved the worst residual.
+
+        Returns:
+            The newest point whose residual was measured, the number of maps applied, and the worst
+            residual over its bound, at most 1 where the criterion holds.
+        """
+        history = _History(x, self.window)
+        image, previous_image, previous_residual = (torch.empty_like(x) for _ in range(3))
+        best = x.new_full(x.shape[:1], math.inf)
+        start = math.inf
         for k in range(max_iter):
             image = step(x, image)
-            if k:
-                torch.sub(image, previous_image, out=dg[(k - 1) % window])
-                slot = df[(k - 1) % window]
-                slot.copy_(residual).neg_()
-            torch.sub(image, x, out=residual)
-            if k:
-                slot.add_(residual)
-            worst = criterion.measure(image, x)
+            residual = torch.sub(image, x, out=history.residual)
+            change = residual.abs()
+            worst = criterion.measure(change, image)
             if worst <= 1 or not math.isfinite(worst) or k == max_iter - 1:
                 break
-            df[window].copy_(residual)
-            weights = self._weights(df, ridge)
-            grown = criterion.residual > 2 * best
-            weights.masked_fill_(grown[:, None], 0.0)
-            best = torch.minimum(best, criterion.residual)
+            if trial and k % trial == 0:
+                if worst > 0.5 * start:
+                    break
+                start = worst
             x = image.clone()
-            for i in range(min(k, window)):
-                x.addcmul_(weights[:, i, None], dg[i], value=-1)
+            if k:
+                slot = (k - 1) % self.window
+                torch.sub(residual, previous_residual, out=history.df[slot])
+                torch.sub(image, previous_image, out=history.dg[slot])
+                size = change.amax(1)
+                grown = size > 2 * best
+                best = torch.minimum(best, size)
+                for weight, dg in zip(history.weights(grown), history.dg, strict=True):
+                    x.addcmul_(weight, dg, value=-1)
+            previous_residual.copy_(residual)
             image, previous_image = previous_image, image
-        return x, k + 1
+        return x, k + 1, worst
 
-    def _weights(self, df: Tensor, ridge: Tensor) -> Tensor:
-        """argmin over w of |residual - sum_i w_i df_i| for each sample: (m, window)."""
-        rows = df.permute(1, 0, 2)
-        gram = rows @ rows.mT
-        # Differences shrink as the iteration converges; scaled to unit length they stay comparable.
-        # A slot not yet filled is zero and gets weight zero.
-        tiny = torch.finfo(df.dtype).tiny
-        scale = gram.diagonal(dim1=1, dim2=2)[:, :-1].clamp(min=tiny).rsqrt()
-        normal = gram[:, :-1, :-1] * scale[:, :, None] * scale[:, None, :]
-        right = gram[:, :-1, -1] * scale
-        normal.diagonal(dim1=1, dim2=2).clamp_(min=1.0)
-        weights, _ = torch.linalg.solve_ex(normal + ridge, right)
-        return weights.mul_(scale).nan_to_num_(0.0, 0.0, 0.0)
+
+class _History:
+    """The last differences of residuals and images, and how they combine best.
+
+    The residual itself sits beside its differences, so that one product of small matrices gives
+    both sides of the normal equations of every sample.
+    """
+
+    def __init__(self, x: Tensor, window: int) -> None:
+        m, n = x.shape
+        rows = x.new_zeros(window + 1, m, n)  # slot-major: a slot is one contiguous block
+        *self.df, self.residual = rows.unbind(0)
+        self.dg = x.new_zeros(window, m, n).unbind(0)
+        self._rows = rows.permute(1, 0, 2)
+        self._columns = self._rows.mT
+        self._gram = x.new_empty(m, window + 1, window + 1)
+        self._normal, self._right = self._gram[:, :-1, :-1], self._gram[:, :-1, -1]
+        self._diagonal = self._normal.diagonal(dim1=1, dim2=2)
+
+    def weights(self, excluded: Tensor) -> tuple[Tensor, ...]:
+        """argmin over w of |residual - sum_i w_i df_i|: for each slot (m, 1); 0 where excluded."""
+        torch.bmm(self._rows, self._columns, out=self._gram)
+        # The ridge is relative to each difference, whose sizes fall as the iteration converges. A
+        # slot not yet filled is zero: the smallest number on its diagonal gives it weight zero.
+        limits = torch.finfo(self._gram.dtype)
+        self._diagonal.mul_(1 + 8 * limits.eps).add_(limits.tiny)
+        weights, _ = torch.linalg.solve_ex(self._normal, self._right)
+        weights = weights.nan_to_num_(0.0, 0.0, 0.0).T.contiguous().masked_fill_(excluded, 0.0)
+        return weights.unsqueeze(2).unbind(0)
 
 
 @dataclass(frozen=True)
 class Picard:
     """Picard iteration x <- f(x), with the residual measured as seldom as is safe.
 
-    Two measurements give the rate of convergence and so predict the iteration at which the
+    A measurement gives the rate of convergence and so predicts the iteration at which the
     tolerance is met; it is measured again only there. What is returned is the newest iterate.
 
     Args:
@@ -137,52 +158,60 @@ class Picard:
         max_iter: bound on applications of the map.
         then: where the predicted number of further iterations makes it worthwhile, hand over to
             this Anderson acceleration (its window is used; tol and max_iter stay these).
+        first_check: iterations before the residual is first measured.
     """
 
     tol: float = 3e-6
     max_iter: int = 300
     then: Anderson | None = None
+    first_check: int = 4
 
     def __post_init__(self) -> None:
         _check_settings(self.tol, self.max_iter)
 
     def solve(self, step: Step, x0: Tensor, unit: Tensor | None = None) -> Solution:
         criterion = Criterion(self.tol, unit)
-        x, spare = x0, torch.empty_like(x0)
-        first = True
-        count, stop = 0, min(_FIRST_CHECK, self.max_iter)
-        last_worst, last_count = math.nan, 0
+        # x0 belongs to the caller and is never written to: two buffers take turns.
+        x, spare, other = x0, torch.empty_like(x0), torch.empty_like(x0)
+        count, stop = 0, min(self.first_check, self.max_iter)
+        last_worst, last_count = math.nan, -1
+        then = self.then
         while True:
             for _ in range(stop - count):
-                image = step(x, spare)
-                # x0 belongs to the caller and is never written to.
-                previous, x, spare = x, image, (torch.empty_like(x) if first else x)
-                first = False
+                previous, x = x, step(x, spare)
+                spare, other = other, spare
             count = stop
-            worst = criterion.measure(x, previous)
-            if worst <= 1 or not math.isfinite(worst) or count == self.max_iter:
-                break
+            # What was before is needed no more: its buffer takes the change, but x0 is not ours.
+            change = torch.sub(x, previous, out=None if previous is x0 else previous).abs_()
+            worst = criterion.measure(change, x)
+            if worst <= 1 or count == self.max_iter or not math.isfinite(worst):
+                return criterion.solution(x, count)
+            if last_count < 0:  # x0, or the step to it, was of the size of x itself
+                last_worst = criterion.size / criterion.tol if criterion.tol else math.inf
             more = _iterations_left(worst, last_worst, count - last_count)
             last_worst, last_count = worst, count
-            if self.then is not None and more > _SLOW and count > _FIRST_CHECK:
-                x, more = self.then.continue_from(step, x, criterion, self.max_iter - count)
-                return criterion.solution(x, count + more)
+            if then is not None and more > _SLOW and count > self.first_check:
+                left = self.max_iter - count
+                x, used, worst = then.advance(step, x, criterion, left, trial=_TRIAL)
+                count += used
+                if worst <= 1 or count == self.max_iter or not math.isfinite(worst):
+                    return criterion.solution(x, count)
+                then = None  # it did not pay: Picard iteration is safe, if slow
+                last_worst, last_count, more = worst, count, _SLOW
             stop = min(count + min(more, count), self.max_iter)
-        return criterion.solution(x, count)
 
 
-# Iterations before the residual is first measured: most solves need 5 to 15.
-_FIRST_CHECK = 4
 # Predicted further Picard iterations from which Anderson acceleration costs less.
 _SLOW = 16
+# Iterations within which acceleration must show that it works.
+_TRIAL = 20
 
 
 def _iterations_left(worst: float, last_worst: float, apart: int) -> int:
     """Iterations until the residual, now `worst` tolerances, is within one, at the rate seen."""
-    if not worst < last_worst:  # nothing to compare with yet, or no progress
-        return 1 if math.isnan(last_worst) else _SLOW + 1
-    rate = math.log(last_worst / worst) / apart
-    return max(1, math.ceil(math.log(worst) / rate))
+    if not worst < last_worst:  # no progress
+        return _SLOW + 1
+    return max(1, math.ceil(math.log(worst) * apart / math.log(last_worst / worst)))
 
 
 @dataclass(frozen=True)
@@ -219,8 +248,8 @@ class Broyden:
         left, right = x.new_zeros(2, m, self.memory, n)
         count, used = 1, 0
         while True:
-            worst = criterion.measure(image, x)
-            if worst <= 1 or not math.isfinite(worst) or count == self.max_iter:
+            worst = criterion.measure(residual.abs(), image)
+            if worst <= 1 or count == self.max_iter or not math.isfinite(worst):
                 return criterion.solution(x, count)
             if used == self.memory:
                 left.zero_(), right.zero_()

@@ -3,8 +3,21 @@
 from idl_core.kernels.dispatch import (
     available,
     dense_equilibrium,
+    dense_model,
     low_rank_equilibrium,
+    prediction,
+    recurrent_equilibrium,
     triangular_equilibrium,
 )
+from idl_core.kernels.recurrent import Recurrence
 
-__all__ = ["available", "dense_equilibrium", "low_rank_equilibrium", "triangular_equilibrium"]
+__all__ = [
+    "Recurrence",
+    "available",
+    "dense_equilibrium",
+    "dense_model",
+    "low_rank_equilibrium",
+    "prediction",
+    "recurrent_equilibrium",
+    "triangular_equilibrium",
+]

@@ -5,6 +5,7 @@ Picard iteration in place: one fused product-and-sum and one in-place φ an iter
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch.autograd.function import once_differentiable
 
 from idl_core.activations import Activation
 from idl_core.equilibrium.solution import LastSolution, Solution
-from idl_core.equilibrium.solvers import Solver
+from idl_core.equilibrium.solvers import Picard, Solver
 
 
 def solve_dense(
@@ -42,6 +43,21 @@ def solve_dense_adjoint(A: Tensor, slope: Tensor, grad: Tensor, solver: Solver) 
     return solver.solve(step, slope * grad, unit)
 
 
+def expecting(solver: Solver, like: Solution) -> Solver:
+    """The adjoint's solver, told to measure first where the forward solve was done.
+
+    Forward and adjoint contract at nearly the same rate; a solve that needed acceleration says
+    nothing about plain iteration.
+    """
+    if isinstance(solver, Picard) and isinstance(like.maps, int) and like.maps <= _PLAIN:
+        return replace(solver, first_check=like.maps)
+    return solver
+
+
+# Forward iterations up to which the adjoint is taken to need as many.
+_PLAIN = 16
+
+
 class DenseEquilibrium(torch.autograd.Function):
     """X from A (n, n) and Z (m, n); gradients by the implicit function theorem."""
 
@@ -67,12 +83,74 @@ class DenseEquilibrium(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         A, X, Z = ctx.saved_tensors
-        if Z is None:
-            slope = ctx.activation.dphi_of_output(X)
-        else:
-            slope = ctx.activation.dphi(torch.addmm(Z, X, A.T))
-        ctx.report.adjoint = solve_dense_adjoint(A, slope, grad, ctx.solver)
-        ctx.report.adjoint.warn_unless_converged("the adjoint of the implicit model")
-        V = ctx.report.adjoint.value
+        V = _adjoint(ctx, A, X, Z, grad)
         grad_A = V.T @ X if ctx.needs_input_grad[0] else None
         return grad_A, V, None, None, None, None, None
+
+
+class DenseModel(torch.autograd.Function):
+    """Ŷ = X Cᵀ + U Dᵀ with X = φ(X Aᵀ + U Bᵀ), as one node: at the sizes of these models the
+    bookkeeping of separate ones takes as long as the mathematics."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        U: Tensor,
+        X0: Tensor | None,
+        A: Tensor,
+        B: Tensor,
+        C: Tensor,
+        D: Tensor | None,
+        activation: Activation,
+        solver: Solver,
+        adjoint_solver: Solver,
+        report: LastSolution,
+    ) -> Tensor:
+        Z = U @ B.T
+        report.forward = solve_dense(A, Z, X0, activation, solver)
+        X = report.forward.value
+        ctx.activation, ctx.solver, ctx.report = activation, adjoint_solver, report
+        kept = Z if activation.dphi_of_output is None else None
+        ctx.save_for_backward(U, X, kept, A, B, C, D)
+        return X @ C.T if D is None else torch.addmm(U @ D.T, X, C.T)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        U, X, Z, A, B, C, D = ctx.saved_tensors
+        V = _adjoint(ctx, A, X, Z, grad @ C)
+        grad_U = None
+        if ctx.needs_input_grad[0]:
+            grad_U = V @ B if D is None else torch.addmm(V @ B, grad, D)
+        if D is None:
+            grad_B, grad_D = V.T @ U, None
+        else:  # one product with U, the largest matrix, gives both
+            grad_B, grad_D = (torch.cat((V, grad), 1).T @ U).split((len(A), len(D)))
+        return grad_U, None, V.T @ X, grad_B, grad.T @ X, grad_D, None, None, None, None
+
+
+def _adjoint(ctx: Any, A: Tensor, X: Tensor, Z: Tensor | None, grad: Tensor) -> Tensor:
+    """The adjoint solution V (m, n) for the gradient of X; reported and checked."""
+    if Z is None:
+        slope = ctx.activation.dphi_of_output(X)
+    else:
+        slope = ctx.activation.dphi(torch.addmm(Z, X, A.T))
+    solver = _expecting(ctx.solver, ctx.report.forward)
+    ctx.report.adjoint = solve_dense_adjoint(A, slope, grad, solver)
+    ctx.report.adjoint.warn_unless_converged("the adjoint of the implicit model")
+    return ctx.report.adjoint.value
+
+
+def _expecting(solver: Solver, forward: Solution) -> Solver:
+    """The adjoint's solver, told to measure first where the forward solve was done.
+
+    The two contract at nearly the same rate; a forward solve that was accelerated says nothing of
+    plain iterations.
+    """
+    if isinstance(solver, Picard) and isinstance(forward.maps, int) and forward.maps <= _PLAIN:
+        return replace(solver, first_check=forward.maps)
+    return solver
+
+
+# Forward iterations up to which the adjoint is taken to need as many.
+_PLAIN = 16

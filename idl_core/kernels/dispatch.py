@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from idl_core.activations import Activation
 from idl_core.equilibrium.solution import LastSolution
 from idl_core.equilibrium.solvers import Solver
-from idl_core.kernels.dense import DenseEquilibrium
+from idl_core.kernels.dense import DenseEquilibrium, DenseModel
 from idl_core.kernels.low_rank import LowRankEquilibrium
+from idl_core.kernels.recurrent import Recurrence, RecurrentEquilibrium
 from idl_core.kernels.triangular import TriangularEquilibrium
 
 # Formats in which an iteration would stall at its rounding error are solved in float32.
@@ -34,6 +37,35 @@ def dense_equilibrium(
         ),
         (A, Z, X0),
     )
+
+
+def dense_model(
+    U: Tensor,
+    X0: Tensor | None,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    activation: Activation,
+    solver: Solver,
+    adjoint_solver: Solver,
+    report: LastSolution,
+) -> Tensor:
+    """Ŷ = X Cᵀ + U Dᵀ (m, q) with X = φ(X Aᵀ + U Bᵀ); differentiable in U and A to D."""
+    dtypes = {U.dtype, A.dtype, B.dtype, C.dtype}
+    if len(dtypes) == 1 and A.dtype not in _HALF and not torch.is_autocast_enabled(U.device.type):
+        Y: Tensor = DenseModel.apply(U, X0, A, B, C, D, activation, solver, adjoint_solver, report)
+        return Y
+    # The products with U and X stay in the lower precision; only the solve leaves it.
+    Z = F.linear(U, B)
+    X = dense_equilibrium(A, Z, X0, activation, solver, adjoint_solver, report)
+    return prediction(U, X, C, D)
+
+
+def prediction(U: Tensor, X: Tensor, C: Tensor, D: Tensor | None) -> Tensor:
+    """Ŷ = X Cᵀ + U Dᵀ (m, q)."""
+    Y = F.linear(X, C)
+    return Y if D is None else Y + F.linear(U, D)
 
 
 def low_rank_equilibrium(
@@ -73,18 +105,38 @@ def triangular_equilibrium(
     )
 
 
+def recurrent_equilibrium(
+    left: Tensor,
+    right: Tensor | None,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    U: Tensor,
+    h0: Tensor,
+    how: Recurrence,
+) -> Tensor:
+    """All h_t (m, T, k) of an implicit RNN, or the last (m, k); fills `how.report`.
+
+    Differentiable in A (n, n), which is `left` or, of low rank, left @ right.T, in B (n, p + k),
+    C (k, n), D (k, p + k), the inputs U (m, T, p), T ≥ 1, and the initial state h0 (m, k).
+    """
+    return _in_solve_precision(
+        lambda *tensors: RecurrentEquilibrium.apply(*tensors, how),
+        (left, right, B, C, D, U, h0),
+    )
+
+
 def _in_solve_precision(solve: Callable[..., Tensor], tensors: tuple[Tensor | None, ...]) -> Tensor:
-    given = [t.dtype for t in tensors if t is not None]
-    result = given[0]
-    for dtype in given[1:]:
-        result = torch.promote_types(result, dtype)
-    working = torch.float32 if result in _HALF else result
-    cast = [None if t is None else t.to(working) for t in tensors]
+    """Call `solve` on the tensors in one dtype, at least float32, outside autocast."""
+    given = {t.dtype for t in tensors if t is not None}
     device = next(t for t in tensors if t is not None).device.type
-    if torch.is_autocast_enabled(device):
-        with torch.autocast(device, enabled=False):
-            return solve(*cast).to(result)
-    return solve(*cast).to(result)
+    autocast = torch.is_autocast_enabled(device)
+    if len(given) == 1 and given.isdisjoint(_HALF) and not autocast:
+        return solve(*tensors)
+    result = reduce(torch.promote_types, given)
+    working = torch.float32 if result in _HALF else result
+    with torch.autocast(device, enabled=False):
+        return solve(*(None if t is None else t.to(working) for t in tensors)).to(result)
 
 
 def available() -> dict[str, str]:

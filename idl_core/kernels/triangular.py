@@ -85,5 +85,5 @@ class TriangularEquilibrium(torch.autograd.Function):
 def _measured(value: Tensor, image: Tensor, tol: float, unit: Tensor | None = None) -> Solution:
     """A direct solution is one application of the map to each state; its residual is rounding."""
     criterion = Criterion(tol, unit)
-    criterion.measure(image, value)
-    return criterion.solution(value, iterations=1)
+    criterion.measure((image - value).abs(), image)
+    return criterion.solution(value, maps=1)

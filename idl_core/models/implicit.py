@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from idl_core.equilibrium.solution import LastSolution
 from idl_core.functions import ImplicitFunction, ImplicitFunctionInf
+from idl_core.kernels import prediction
 
 
 class ImplicitModel(nn.Module):
@@ -99,14 +100,21 @@ class ImplicitModel(nn.Module):
         Returns:
             Ŷ (m, output_dim). `last_solution` then tells the iterations and residuals.
         """
-        U = self._inputs(U)
-        X = self._equilibrium(U, X0)
-        Y = F.linear(X, self.C)
-        return Y if self.D is None else Y + F.linear(U, self.D)
+        U = self._inputs(U, X0)
+        self.last_solution = LastSolution()
+        if self.is_low_rank:
+            return prediction(U, self._low_rank_equilibrium(U, X0), self.C, self.D)
+        A = self.f.constrain(self.A)
+        return self.f.predict(U, X0, A, self.B, self.C, self.D, self.last_solution)
 
     def equilibrium(self, U: Tensor, X0: Tensor | None = None) -> Tensor:
         """The states X (m, hidden_dim) for a batch U, differentiable."""
-        return self._equilibrium(self._inputs(U), X0)
+        U = self._inputs(U, X0)
+        self.last_solution = LastSolution()
+        if self.is_low_rank:
+            return self._low_rank_equilibrium(U, X0)
+        A = self.f.constrain(self.A)
+        return self.f.solve(A, F.linear(U, self.B), X0, self.last_solution)
 
     def effective_A(self) -> Tensor:
         """The matrix A (n, n) of the equilibrium, after its constraint; formed from L and R too."""
@@ -121,23 +129,19 @@ class ImplicitModel(nn.Module):
             f"hidden_dim={self.hidden_dim}, f={type(self.f).__name__}"
         )
 
-    def _inputs(self, U: Tensor) -> Tensor:
+    def _inputs(self, U: Tensor, X0: Tensor | None) -> Tensor:
         U = U.flatten(1)
         if U.shape[1] != self.input_dim:
             raise ValueError(
                 f"inputs have {U.shape[1]} features a sample; the model takes {self.input_dim}"
             )
-        return F.pad(U, (0, 1), value=1.0) if self.bias else U
-
-    def _equilibrium(self, U: Tensor, X0: Tensor | None) -> Tensor:
         if X0 is not None and X0.shape != (U.shape[0], self.hidden_dim):
             raise ValueError(f"X0 has shape {tuple(X0.shape)}, not {(U.shape[0], self.hidden_dim)}")
-        Z = F.linear(U, self.B)
-        self.last_solution = LastSolution()
-        if self.is_low_rank:
-            L, R = self.f.constrain_low_rank(self.L, self.R)
-            return self.f.solve_low_rank(L, R, Z, X0, self.last_solution)
-        return self.f.solve(self.f.constrain(self.A), Z, X0, self.last_solution)
+        return F.pad(U, (0, 1), value=1.0) if self.bias else U
+
+    def _low_rank_equilibrium(self, U: Tensor, X0: Tensor | None) -> Tensor:
+        L, R = self.f.constrain_low_rank(self.L, self.R)
+        return self.f.solve_low_rank(L, R, F.linear(U, self.B), X0, self.last_solution)
 
 
 def _initial(rows: int, columns: int, hidden_dim: int) -> nn.Parameter:

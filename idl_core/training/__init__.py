@@ -1,1 +1,47 @@
-"""Training of any torch module."""
+"""Training of any torch module: a loop one can read, exact figures, checkpoints that are whole."""
+
+from idl_core.training.callbacks import Callback, Callbacks, Figures, Plan, Progress
+from idl_core.training.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    CheckpointFolder,
+    load_weights,
+    read_checkpoint,
+    write_checkpoint,
+)
+from idl_core.training.evaluation import Batches, Precision, evaluate
+from idl_core.training.loop import FitResult, Settings, epoch_order, fit
+from idl_core.training.schedule import Schedule, constant, cosine, step_decay
+from idl_core.training.state import NonFiniteLoss
+from idl_core.training.tasks import TASKS, Classification, Language, Regression, Task
+
+__all__ = [
+    "TASKS",
+    "Batches",
+    "Callback",
+    "Callbacks",
+    "Checkpoint",
+    "CheckpointError",
+    "CheckpointFolder",
+    "Classification",
+    "Figures",
+    "FitResult",
+    "Language",
+    "NonFiniteLoss",
+    "Plan",
+    "Precision",
+    "Progress",
+    "Regression",
+    "Schedule",
+    "Settings",
+    "Task",
+    "constant",
+    "cosine",
+    "epoch_order",
+    "evaluate",
+    "fit",
+    "load_weights",
+    "read_checkpoint",
+    "step_decay",
+    "write_checkpoint",
+]

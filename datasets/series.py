@@ -1,0 +1,125 @@
+"""Time series as windows: what was seen, and what came next; split in the order of time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .dataset import Dataset
+from .errors import DatasetError
+from .source import Request
+from .split import Split
+
+
+@dataclass(frozen=True, eq=False)
+class SeriesDataset(Dataset):
+    """Windows of a series. Inputs and targets are scaled by the train rows' mean and deviation.
+
+    A split's x is (m, look_back, 1) in the series' own units, its y (m, horizon) scaled; x shares
+    the memory of the series. A window belongs to the split that its targets are in; it may look
+    back into the rows before.
+
+    column: what the series is called
+    center, scale: scaled = (own units - center) / scale
+    """
+
+    column: str = ""
+    center: float = 0.0
+    scale: float = 1.0
+
+    def to(self, device: torch.device | str) -> SeriesDataset:
+        """The same data set with every split on `device`."""
+        return replace(
+            self,
+            train=self.train.to(device),
+            val=None if self.val is None else self.val.to(device),
+            test=self.test.to(device),
+        )
+
+    def denormalise(self, values: Tensor) -> Tensor:
+        """Scaled targets or predictions in the series' own units."""
+        return values * self.scale + self.center
+
+    def persistence(self, split: Split) -> Tensor:
+        """The forecast that nothing changes, scaled like the targets: (m, horizon)."""
+        last = (split.x[:, -1] - self.center) / self.scale
+        return last.expand(-1, split.y.shape[1])
+
+
+def windows(
+    request: Request,
+    values: np.ndarray,
+    column: str,
+    look_back: int,
+    horizon: int,
+    rows: Sequence[int],
+) -> SeriesDataset:
+    """The data set of a series (T,), its first rows[0] rows train, then rows[1] val, rows[2] test.
+
+    Raises DatasetError where a split is too short for a window.
+    """
+    series = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
+    seen = values[: rows[0]].astype(np.float64)
+    center = float(seen.mean()) if len(seen) else 0.0
+    # A constant series is only shifted: dividing by its deviation, 0 or rounding, makes no sense.
+    scale = float(seen.std()) if len(seen) and seen.max() > seen.min() else 1.0
+    scaled = torch.from_numpy(((values - center) / scale).astype(np.float32))
+    ends = np.cumsum(rows)
+    splits: dict[str, Split] = {}
+    for name, first, end in zip(("train", "val", "test"), (0, *ends[:-1]), ends, strict=True):
+        if name == "val" and first == end:
+            continue
+        own = int(end) - int(first)
+        # The first target of train needs look_back rows before it; the others' are there already.
+        first = max(int(first), look_back)
+        count = int(end) - first - horizon + 1
+        if count < 1:
+            raise DatasetError(
+                f"{request.name}: {name} has {own:,} rows, too few for look_back={look_back} and "
+                f"horizon={horizon}: of {len(values):,} rows, train gets {rows[0]:,}, val "
+                f"{rows[1]:,}, test {rows[2]:,}; give a longer file or smaller windows."
+            )
+        x = series.unfold(0, look_back, 1)[first - look_back :][:count, :, None]
+        y = scaled[first:end].unfold(0, horizon, 1)
+        splits[name] = Split(x, y, torch.tensor([center]), torch.tensor([scale]))
+    return SeriesDataset(
+        name=request.name,
+        train=splits["train"],
+        val=splits.get("val"),
+        test=splits["test"],
+        task="regression",
+        input_shape=(look_back, 1),
+        output_dim=horizon,
+        class_names=(),
+        column=column,
+        center=center,
+        scale=scale,
+    )
+
+
+def rows_by_fraction(count: int, val_fraction: float, test_fraction: float) -> tuple[int, int, int]:
+    """Rows of train, val and test: the last test_fraction of all is test, and of what is before
+    it the last val_fraction is val."""
+    test = round(test_fraction * count)
+    val = round(val_fraction * (count - test))
+    return count - test - val, val, test
+
+
+def whole_number(request: Request, name: str, default: int) -> int:
+    """The option `name`, an integer of at least 1. Raises DatasetError otherwise."""
+    value = request.options.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise DatasetError(f"{request.name}: {name}={value}: give a whole number of at least 1.")
+    return value
+
+
+def fraction(request: Request, name: str, default: float) -> float:
+    """The option `name`, between 0 and 1, neither included. Raises DatasetError otherwise."""
+    value = request.options.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
+        raise DatasetError(f"{request.name}: {name}={value}: give a number between 0 and 1.")
+    return float(value)

@@ -1,0 +1,185 @@
+"""From the typed configuration to the objects it names: the one registry of models and the rest.
+
+Every option of a group is a class of schema.py; here each has the function that builds it. What is
+built can therefore only be what stands here, whoever wrote the configuration.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+from idl_cli import schema
+from idl_cli.errors import InputError, close_match
+from idl_core import functions
+from idl_core.models import MLP, ImplicitModel
+from idl_core.training import TASKS, Schedule, Settings, Task, constant, cosine, step_decay
+from idl_datasets import Dataset, DatasetError, load
+
+_WELLPOSED = {
+    "inf": functions.ImplicitFunctionInf,
+    "triu": functions.ImplicitFunctionTriu,
+    "none": functions.ImplicitFunction,
+}
+
+
+def _implicit(config: schema.ImplicitConfig, dataset: Dataset) -> nn.Module:
+    return ImplicitModel(
+        math.prod(dataset.input_shape),
+        dataset.output_dim,
+        config.hidden_dim,
+        f=_WELLPOSED[config.wellposed],
+        no_D=config.no_D,
+        bias=config.bias,
+        mitr=config.mitr,
+        grad_mitr=config.grad_mitr,
+        tol=config.tol,
+        grad_tol=config.grad_tol,
+        kappa=config.kappa,
+        is_low_rank=config.is_low_rank,
+        rank=config.rank,
+        activation=config.activation,
+        projection=config.projection,
+    )
+
+
+def _mlp(config: schema.MLPConfig, dataset: Dataset) -> nn.Module:
+    return MLP(
+        math.prod(dataset.input_shape),
+        dataset.output_dim,
+        config.hidden_dims,
+        config.activation,
+        bias=config.bias,
+    )
+
+
+MODELS: dict[type, Callable[[Any, Dataset], nn.Module]] = {
+    schema.ImplicitConfig: _implicit,
+    schema.MLPConfig: _mlp,
+}
+
+
+def build_model(config: schema.ModelConfig, dataset: Dataset) -> nn.Module:
+    """The model for a data set, on the CPU, its weights drawn from torch's generator.
+
+    Raises: InputError where the model refuses its settings.
+    """
+    try:
+        return MODELS[type(config)](config, dataset)
+    except ValueError as error:
+        raise InputError(f"model={config.name}: {error}") from error
+
+
+def build_dataset(
+    config: schema.DataConfig, seed: int, progress: Callable[[str, int, int | None], None]
+) -> Dataset:
+    """The data set on the CPU. Raises: InputError where it is absent, damaged or unknown."""
+    try:
+        return load(
+            config.name,
+            root=config.root,
+            val_fraction=config.val_fraction,
+            seed=seed,
+            path=config.path,
+            download=config.download,
+            progress=progress,
+        )
+    except DatasetError as error:
+        raise InputError(str(error)) from error
+
+
+def build_optimizer(
+    config: schema.OptimizerConfig, parameters: Iterable[nn.Parameter]
+) -> torch.optim.Optimizer:
+    """The optimizer, in torch's fused form: for models this small the step itself costs time."""
+    match config:
+        case schema.SGDConfig():
+            return torch.optim.SGD(
+                parameters,
+                lr=config.lr,
+                momentum=config.momentum,
+                nesterov=config.nesterov,
+                weight_decay=config.weight_decay,
+                fused=True,
+            )
+        case schema.AdamConfig() | schema.AdamWConfig():
+            kind = torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam
+            return kind(
+                parameters,
+                lr=config.lr,
+                betas=(config.beta1, config.beta2),
+                eps=config.eps,
+                weight_decay=config.weight_decay,
+                fused=True,
+            )
+
+
+def build_schedule(
+    config: schema.SchedulerConfig, total_steps: int, steps_per_epoch: int
+) -> Schedule:
+    """The factor on the learning rate, step by step."""
+    match config:
+        case schema.CosineConfig():
+            return cosine(total_steps, config.warmup_steps, config.final)
+        case schema.StepConfig():
+            every = config.every_epochs * steps_per_epoch
+            return step_decay(every, config.gamma, config.warmup_steps)
+        case schema.ConstantConfig():
+            return constant(config.warmup_steps)
+
+
+def build_task(dataset: Dataset, monitor: str = "loss") -> Task:
+    """The task of a data set. Raises: InputError where `monitor` is none of its figures."""
+    task = TASKS[dataset.task]
+    if monitor not in task.figure_names:
+        raise InputError(
+            f"trainer.monitor={monitor}: {dataset.name} has {', '.join(task.figure_names)}."
+            f"{close_match(monitor, task.figure_names)}"
+        )
+    return task
+
+
+def build_settings(config: schema.TrainerConfig, seed: int) -> Settings:
+    """The trainer's group as what `fit` takes."""
+    return Settings(
+        batch_size=config.batch_size,
+        eval_batch_size=config.eval_batch_size,
+        max_epochs=config.max_epochs,
+        max_steps=config.max_steps,
+        eval_every=config.eval_every,
+        log_every=config.log_every,
+        checkpoint_seconds=config.checkpoint_seconds,
+        grad_clip=config.grad_clip,
+        precision=config.precision,
+        monitor=config.monitor,
+        patience=config.patience,
+        seed=seed,
+    )
+
+
+def choose_device(name: str, key: str = "trainer.device") -> torch.device:
+    """The device that a name stands for. Raises: InputError where there is no such device."""
+    count = torch.cuda.device_count()
+    if name == "auto":
+        return torch.device("cuda" if count else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= count:
+        there = f"there are {count} (cuda:0 on)" if count else "torch finds no GPU here"
+        raise InputError(f"{key}={name}: {there}; auto takes what there is")
+    return device
+
+
+def device_name(device: torch.device) -> str:
+    """The device for a record: 'cpu', or 'cuda: <its name>'."""
+    if device.type == "cuda":
+        return f"{device}: {torch.cuda.get_device_name(device)}"
+    return str(device)
+
+
+def count_parameters(model: nn.Module) -> int:
+    """How many numbers training can change."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)

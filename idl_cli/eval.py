@@ -1,0 +1,38 @@
+"""`idl eval run=<dir>`: evaluate a run's checkpoint, on its own data or on others of that shape."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from omegaconf import DictConfig
+
+from idl_cli.hydra_command import run_hydra_command
+from idl_cli.resume import read_config
+from idl_cli.run_lookup import existing_run
+from idl_cli.schema import EvalConfig, known_keys
+from idl_cli.sweep import conclude_sweep
+from idl_cli.typed_settings import read_settings
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run `idl eval`. Raises: InputError."""
+    known = known_keys(EvalConfig)
+    code, failures, sweep = run_hydra_command(evaluate_run, "eval", arguments, known, check)
+    return conclude_sweep(sweep, code, failures) if sweep is not None else code
+
+
+def check(values: dict[str, Any]) -> None:
+    """Raise InputError where the configuration is wrong or names no run of `idl train`."""
+    config = read_settings(EvalConfig, values)
+    read_config(existing_run(config.run))
+
+
+def evaluate_run(config: DictConfig) -> float:
+    """One job, as Hydra's launchers call it. Returns: the split's loss, NaN where it failed."""
+    from idl_cli.evaluation_job import compute
+    from idl_cli.job import run_job
+
+    value = run_job("eval", config, compute)
+    return value if math.isfinite(value) else math.nan

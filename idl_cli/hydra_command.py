@@ -1,0 +1,214 @@
+"""Running a command under Hydra, with our exit codes, our errors, and nothing left lying about."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from idl_cli.errors import InputError
+from idl_cli.refusals import COMPOSITION_ERRORS, refusal
+from idl_cli.run_directory import cannot_write, missing_folders, remove_if_empty
+
+Values = dict[str, Any]
+
+
+@dataclass
+class Invocation:
+    """One call of a command: what its jobs and Hydra's callbacks must tell it.
+
+    Attributes:
+        check: raises InputError where the configuration is wrong; called before anything is made.
+        made: folders that Hydra makes for the job and that did not exist before.
+        sweep: folder of a multirun's jobs; None where it is a single run.
+        error: what a single run raised: Hydra would report it in its own way.
+        failures: exit codes of a sweep's jobs that failed in this process.
+    """
+
+    check: Callable[[Values], object]
+    made: list[Path] = field(default_factory=list)
+    sweep: Path | None = None
+    error: BaseException | None = None
+    failures: list[int] = field(default_factory=list)
+
+
+_invocation: Invocation | None = None
+
+
+class BeforeJobs(Callback):
+    """Told by Hydra when the configuration is composed and nothing is written yet."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        if _invocation is not None:
+            with _refusing():
+                _invocation.check(plain_values(config))
+            _invocation.made = missing_folders(Path(config.hydra.run.dir))
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        if _invocation is not None:
+            with _refusing():
+                _invocation.made = missing_folders(Path(config.hydra.sweep.dir))
+                _invocation.sweep = _claim_sweep(config)
+
+
+class _Refused(BaseException):
+    """Carries an InputError through Hydra, which makes a warning of any Exception in a callback."""
+
+
+@contextlib.contextmanager
+def _refusing() -> Iterator[None]:
+    try:
+        yield
+    except InputError as error:
+        raise _Refused from error
+
+
+def _claim_sweep(config: DictConfig) -> Path:
+    """The sweep's folder; where two sweeps start in one second, the second takes another name."""
+    wanted = Path(config.hydra.sweep.dir)
+    if any(word.startswith("hydra.sweep.dir=") for word in config.hydra.overrides.hydra):
+        return wanted
+    number, path = 1, wanted
+    while True:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.mkdir()
+        except FileExistsError:
+            number += 1
+            path = wanted.with_name(f"{wanted.name}_{number}")
+        except OSError as error:
+            raise cannot_write(path, error) from error
+        else:
+            config.hydra.sweep.dir = str(path)
+            # Every job is composed anew from these.
+            quoted = str(path).replace("'", "\\'")
+            config.hydra.overrides.hydra.append(f"hydra.sweep.dir='{quoted}'")
+            return path
+
+
+def plain_values(config: DictConfig) -> Values:
+    """The configuration without Hydra's own part, as plain values. Raises: InputError."""
+    try:
+        own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+        values = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        raise InputError(f"{error.full_key}=<...> is needed") from error
+    except OmegaConfBaseException as error:
+        key = getattr(error, "full_key", None) or "the configuration"
+        raise InputError(f"{key}: {str(error).splitlines()[0]}") from error
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
+
+
+def run_hydra_command(
+    task: Callable[[DictConfig], Any],
+    config_name: str,
+    arguments: Sequence[str],
+    known: Mapping[str, Sequence[str]],
+    check: Callable[[Values], object],
+) -> tuple[int, list[int], Path | None]:
+    """Compose the configuration that `arguments` ask for and run `task` on it, once or as a sweep.
+
+    Args:
+        known: the dotted keys that the configuration can have, see `schema.known_keys`.
+        check: raises InputError for a wrong configuration.
+
+    Returns: the exit code so far (0, or 130 or 143 where a signal ended it), the exit codes of a
+        sweep's failed jobs, as far as they ran in this process, and a sweep's folder.
+    Raises: InputError, and what a single run's task reported with `report_error`.
+    """
+    global _invocation
+    words = list(arguments)
+    _check_flags(words)
+    invocation = _invocation = Invocation(check)
+    try:
+        with _as_if_typed(words):
+            hydra.main(version_base="1.3", config_path="pkg://idl_conf", config_name=config_name)(
+                task
+            )()
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+        code = 2 if code == 1 else code  # Hydra's for what was typed: --package of nothing
+        return code, invocation.failures, invocation.sweep
+    except _Refused as refused:
+        invocation.error = refused.__cause__
+    except COMPOSITION_ERRORS as error:
+        raise refusal(error, known, words) from error
+    except OSError as error:  # making its folder; the task's own errors come by `report_error`
+        raise cannot_write(Path(str(error.filename)), error) from error
+    finally:
+        _invocation = None
+        _tidy(invocation)
+    if invocation.error is not None:
+        raise invocation.error
+    return 0, invocation.failures, invocation.sweep
+
+
+def report_error(error: BaseException) -> None:
+    """Have the error of a single run's task raised once Hydra is through."""
+    if _invocation is not None:
+        _invocation.error = error
+
+
+def report_failure(exit_code: int) -> None:
+    """Have the failure of a sweep's job count in the exit code."""
+    if _invocation is not None:
+        _invocation.failures.append(exit_code)
+
+
+def is_sweep_job() -> bool:
+    """Whether the task that is running is one job of several."""
+    return bool(HydraConfig.get().mode == RunMode.MULTIRUN)
+
+
+def _tidy(invocation: Invocation) -> None:
+    """Remove the folders that were made for jobs that never came to be."""
+    if invocation.sweep is not None and invocation.sweep.is_dir():
+        inside = [path.name for path in invocation.sweep.iterdir()]
+        if inside == ["multirun.yaml"]:
+            (invocation.sweep / "multirun.yaml").unlink()
+            remove_if_empty([invocation.sweep])
+    remove_if_empty(invocation.made)
+
+
+def _check_flags(words: Sequence[str]) -> None:
+    """Refuse wrong flags in our own way; Hydra's parser answers them with its whole usage."""
+    parser = get_args_parser()
+
+    def refuse(message: str) -> NoReturn:
+        raise InputError(f"{message}; --help shows what there is")
+
+    parser.error = refuse  # type: ignore[method-assign]
+    if (
+        parser.parse_args([word for word in words if word != "--version"]).experimental_rerun
+        is not None
+    ):
+        raise InputError("--experimental-rerun would unpickle a file, which can run code in it")
+
+
+@contextlib.contextmanager
+def _as_if_typed(words: list[str]) -> Iterator[None]:
+    """Hydra reads sys.argv, and shows what went wrong in its own way unless told to raise."""
+    argv, full_error = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    sys.argv = [argv[0], *words]
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        yield
+    finally:
+        sys.argv = argv
+        if full_error is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = full_error

@@ -1,0 +1,194 @@
+"""One job of a command that computes: its run directory, its summary, its exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import platform
+import subprocess
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from idl_cli.errors import InputError, RunFailed
+from idl_cli.hydra_command import is_sweep_job, plain_values, report_error, report_failure
+from idl_cli.run_directory import RunDirectory
+from idl_cli.screen import Screen, make_screen
+
+_PACKAGES = ("torch", "numpy", "hydra-core", "omegaconf", "safetensors")
+
+
+class Interrupted(Exception):
+    """A signal ended the computation, which was saved before."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+@dataclass
+class Job:
+    """What a command has to work with.
+
+    Attributes:
+        values: the composed configuration as plain values.
+        typed: what was typed, as `key=value`.
+        output: where the run directory is to be.
+        output_chosen: the user named it.
+        number, sweep: the number of a sweep's job and the sweep's folder; None in a single run.
+        facts: entries of summary.json, filled in as they become known.
+    """
+
+    command: str
+    values: dict[str, Any]
+    typed: list[str]
+    output: Path
+    output_chosen: bool
+    number: int | None
+    sweep: Path | None
+    screen: Screen
+    directory: RunDirectory | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+    began: float = field(default_factory=time.monotonic)
+    started: datetime = field(default_factory=datetime.now)
+
+    @classmethod
+    def of(cls, command: str, config: DictConfig) -> Job:
+        """The job that Hydra is running."""
+        hydra = HydraConfig.get()
+        in_sweep = is_sweep_job()
+        hydra_words = list(hydra.overrides.hydra)
+        return cls(
+            command=command,
+            values=plain_values(config),
+            typed=[str(word) for word in OmegaConf.to_container(hydra.overrides.task) or ()],
+            output=Path(hydra.runtime.output_dir),
+            output_chosen=in_sweep or any(w.startswith("hydra.run.dir=") for w in hydra_words),
+            number=int(hydra.job.num) if in_sweep else None,
+            sweep=Path(hydra.sweep.dir) if in_sweep else None,
+            screen=make_screen(in_sweep=in_sweep),
+        )
+
+    def claim(self) -> RunDirectory:
+        """Make the run directory ours. Raises: InputError where it is taken or not writable."""
+        self.directory = RunDirectory.claim(self.output, may_rename=not self.output_chosen)
+        return self.directory
+
+    def write_summary(self, status: str, error: str | None, exit_code: int) -> None:
+        """The last thing that is written, whatever happened."""
+        if self.directory is None:
+            return
+        summary: dict[str, Any] = {
+            "status": status,
+            "command": self.command,
+            "error": error,
+            "exit_code": exit_code,
+            "run_dir": str(self.directory.path.absolute()),
+            "started": self.started.strftime("%Y-%m-%d %H:%M:%S"),
+            "seed": self.values.get("seed"),
+            "versions": _versions(),
+            "device": None,
+            "git_commit": _git_commit(),
+            "parameters": None,
+            "wall_s": round(time.monotonic() - self.began, 3),
+            "epochs": 0,
+            "steps": 0,
+            "train": {},
+            "val": {},
+            "test": {},
+        }
+        self.directory.write_summary(summary | self.facts)
+
+
+def run_job(command: str, config: DictConfig, compute: Callable[[Job], float]) -> float:
+    """Run one job and see to its end, whichever that is.
+
+    Returns: what `compute` does (the figure that a sweeper goes by), NaN where the job failed: in a
+        sweep the other jobs go on; a single run's error is raised again once Hydra is through.
+    Raises: SystemExit(130 or 143) and KeyboardInterrupt, which end a sweep too.
+    """
+    job = None
+    try:
+        job = Job.of(command, config)
+        value = compute(job)
+        job.screen.close()
+        job.write_summary("completed", None, 0)
+        _show_directory(job)
+    except Interrupted as stop:
+        assert job is not None
+        job.screen.close()
+        job.write_summary("interrupted", str(stop), stop.exit_code)
+        job.screen.say(str(stop))
+        _show_directory(job)
+        raise SystemExit(stop.exit_code) from None
+    except KeyboardInterrupt:
+        if job is not None:
+            job.screen.close()
+            job.write_summary("interrupted", "stopped at once by Ctrl-C", 130)
+        raise
+    except Exception as error:
+        if job is not None:
+            job.screen.close()
+        _fail(job, error)
+        return math.nan
+    finally:
+        if job is not None and job.directory is not None:
+            job.directory.release()
+    return value
+
+
+def _fail(job: Job | None, error: Exception) -> None:
+    """Record what ended a job."""
+    expected = isinstance(error, InputError | RunFailed)
+    text = str(error) if expected else f"{type(error).__name__}: {error}"
+    exit_code = 2 if isinstance(error, InputError) else 1
+    in_sweep = job is not None and job.number is not None
+    if job is not None:
+        if in_sweep and job.directory is None:
+            # A sweep's table is made of its jobs' summaries, of those too that never began.
+            with contextlib.suppress(InputError, OSError):
+                job.claim().write_settings(job.values, job.typed)
+        with contextlib.suppress(OSError):  # disk full, say: the error itself is what counts
+            job.write_summary("failed", text, exit_code)
+    if in_sweep:
+        assert job is not None
+        if not expected:
+            traceback.print_exception(error)
+        report_failure(exit_code)
+        job.screen.say(f"job {job.number} failed: {text}")
+    else:
+        report_error(error)
+        if job is not None:
+            _show_directory(job)
+
+
+def _show_directory(job: Job) -> None:
+    if job.number is None and job.directory is not None:
+        print(job.directory.shown, flush=True)
+
+
+def _versions() -> dict[str, str]:
+    versions = {"idl": metadata.version("idl"), "python": platform.python_version()}
+    for package in _PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
+    return versions
+
+
+def _git_commit() -> str | None:
+    """The commit of the folder that the command was started in; None where it is in none."""
+    try:
+        done = subprocess.run(
+            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None

@@ -1,0 +1,175 @@
+"""The run directory: a folder that one process claims, and whose files are never half-written.
+
+config.yaml      the resolved configuration
+overrides.yaml   what was typed
+metrics.jsonl    figures, a JSON object a line
+checkpoints/     best and last
+figures/
+summary.json     written last, atomically, whatever happened
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from idl_cli.errors import InputError
+
+try:
+    import fcntl
+except ImportError:  # not on Windows: there a run is not locked
+    fcntl = None  # type: ignore[assignment]
+
+CONTENTS = (
+    "config.yaml",
+    "overrides.yaml",
+    "metrics.jsonl",
+    "checkpoints",
+    "figures",
+    "summary.json",
+)
+
+
+class RunDirectory:
+    """One run directory, held by this process until `release`."""
+
+    def __init__(self, path: Path) -> None:
+        """Take hold of an existing folder; see `claim` and `reopen`. Raises: InputError."""
+        self.path = path
+        self.config = path / "config.yaml"
+        self.overrides = path / "overrides.yaml"
+        self.metrics = path / "metrics.jsonl"
+        self.checkpoints = path / "checkpoints"
+        self.figures = path / "figures"
+        self.summary = path / "summary.json"
+        self._lock = _lock(path)
+
+    @classmethod
+    def claim(cls, path: Path, *, may_rename: bool) -> RunDirectory:
+        """A new run directory that no other process has or gets.
+
+        Args:
+            may_rename: take `<path>_2`, `<path>_3`... where `path` is taken; false for a path that
+                the user chose: there it is an error.
+
+        Raises: InputError where `path` holds a run already or cannot be written.
+        """
+        for number in itertools.count(1):
+            candidate = path if number == 1 else path.with_name(f"{path.name}_{number}")
+            try:
+                if holds_run(candidate):
+                    raise FileExistsError
+                # Making a folder succeeds for one process only: that one has the directory.
+                (candidate / "figures").mkdir(parents=True)
+                return cls(candidate)
+            except FileExistsError:
+                if may_rename:
+                    continue
+                if not candidate.is_dir():
+                    raise InputError(f"'{candidate}' is a file; a run needs a folder") from None
+                raise InputError(
+                    f"'{candidate}' holds a run already; choose another hydra.run.dir, or go on "
+                    f"with it: trainer.resume={candidate}"
+                ) from None
+            except OSError as error:
+                raise cannot_write(candidate, error) from error
+        raise AssertionError("unreachable")
+
+    @classmethod
+    def reopen(cls, path: Path) -> RunDirectory:
+        """A run directory to go on with. Raises: InputError where another process has it."""
+        try:
+            (path / "figures").mkdir(exist_ok=True)
+            return cls(path)
+        except OSError as error:
+            raise cannot_write(path, error) from error
+
+    @property
+    def shown(self) -> str:
+        """The path as a user would type it: relative where it is below the current folder."""
+        with contextlib.suppress(ValueError):
+            return str(self.path.absolute().relative_to(Path.cwd()))
+        return str(self.path)
+
+    def write_settings(self, config: Mapping[str, Any], overrides: Sequence[str]) -> None:
+        """Write config.yaml and overrides.yaml."""
+        write_whole(self.overrides, yaml.safe_dump(list(overrides), allow_unicode=True))
+        write_whole(self.config, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Write summary.json; a NaN or infinity, which JSON lacks, becomes null."""
+        write_whole(self.summary, json.dumps(finite(summary), indent=2) + "\n")
+
+    def release(self) -> None:
+        """Let go of the directory; its files stay."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+def holds_run(path: Path) -> bool:
+    """Whether anything of a run is in a folder."""
+    return any((path / name).exists() for name in CONTENTS)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Replace a file by another in one move, so that no reader and no crash sees half of it."""
+    scratch = path.with_name(f".{path.name}.part")
+    with open(scratch, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(scratch, path)
+
+
+def finite(value: Any) -> Any:
+    """The value with every NaN and infinity in it replaced by None."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: finite(inner) for key, inner in value.items()}
+    return [finite(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def missing_folders(path: Path) -> list[Path]:
+    """`path` and those of its parents that do not exist yet, innermost first."""
+    return [folder for folder in (path, *path.parents) if not folder.exists()]
+
+
+def remove_if_empty(folders: Sequence[Path]) -> None:
+    """Remove those of the folders, innermost first, that have nothing in them."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
+def cannot_write(path: Path, error: OSError) -> InputError:
+    """The line about a folder that the system will not let us write."""
+    reason = error.strerror or str(error)
+    return InputError(
+        f"cannot write the run directory '{path}' ({reason}); choose another with hydra.run.dir="
+    )
+
+
+def _lock(path: Path) -> int | None:
+    """An advisory lock on the folder itself, which the system drops when the process ends."""
+    if fcntl is None:
+        return None
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise InputError(f"another process is working in '{path}'") from None
+    except OSError:  # a file system without locks
+        os.close(descriptor)
+        return None
+    return descriptor

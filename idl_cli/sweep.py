@@ -1,0 +1,91 @@
+"""The end of a sweep: one table of all its jobs, best first, and an exit code that tells of all."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from idl_cli.run_directory import holds_run
+from idl_cli.run_records import RunRecord, as_number
+from idl_cli.tables import Column, print_table
+
+_HIGHER_IS_BETTER = ("accuracy", "r2")
+
+
+def conclude_sweep(folder: Path, code: int, failures: Sequence[int]) -> int:
+    """Print the table of a sweep's jobs and its folder. Returns the sweep's exit code.
+
+    The jobs are read from their summaries: launchers run them in other processes.
+
+    Args:
+        code: 130 or 143 where a signal ended the sweep, else 0.
+        failures: exit codes of jobs that failed in this process.
+    """
+    jobs = read_jobs(folder)
+    if not jobs:
+        return code
+    print_table(job_columns(jobs))
+    failed = [job for job in jobs if job.status == "failed"]
+    for job in failed if not failures else ():  # of other processes: here each was said at once
+        print(f"job {job.path.name} failed: {job.summary.get('error')}", file=sys.stderr)
+    print(folder, flush=True)
+    codes = {*failures, *(int(job.summary.get("exit_code") or 1) for job in failed)}
+    if code or not codes:
+        return code
+    return 2 if codes == {2} else 1
+
+
+def read_jobs(folder: Path) -> list[RunRecord]:
+    """The jobs in a sweep's folder, best first by the figure they name, failed ones last."""
+    found = [path for path in folder.iterdir() if path.is_dir() and holds_run(path)]
+    jobs = [RunRecord.read(path) for path in sorted(found, key=_number)]
+    return sorted(jobs, key=lambda job: (job.status != "completed", _rank(job)))
+
+
+def job_columns(jobs: Sequence[RunRecord]) -> list[Column]:
+    """Number, what sets each job apart, the figure it is ranked by, its test figures."""
+    typed = [job.overrides for job in jobs]
+    shared = set(typed[0]).intersection(*typed[1:]) if len(jobs) > 1 else set()
+    keys = list(dict.fromkeys(w.split("=")[0] for words in typed for w in words if w not in shared))
+    columns = [Column("job", [job.path.name for job in jobs], number=True)]
+    for key in keys:
+        cells = [_typed_value(words, key) for words in typed]
+        columns.append(Column(key, cells, number=all(_is_number(cell) for cell in cells)))
+    columns.append(Column("status", [job.status for job in jobs]))
+    wanted = [str(job.summary["ranked_by"]) for job in jobs if "ranked_by" in job.summary]
+    tests = [name for job in jobs for name in job.summary.get("test") or ()]
+    wanted += [f"test.{name}" for name in tests]
+    for key in dict.fromkeys(wanted):
+        cells = [_figure(job, key) for job in jobs]
+        columns.append(Column(key.replace(".", " "), cells, number=True))
+    columns.append(
+        Column("wall", [f"{job.summary.get('wall_s') or 0:.1f} s" for job in jobs], number=True,
+               spare=1)
+    )  # fmt: skip
+    return columns
+
+
+def _rank(job: RunRecord) -> float:
+    key = str(job.summary.get("ranked_by", ""))
+    value = as_number(job.value(key))
+    if value is None:
+        return float("inf")
+    return -value if key.rpartition(".")[2] in _HIGHER_IS_BETTER else value
+
+
+def _number(path: Path) -> tuple[int, str]:
+    return (int(path.name) if path.name.isdecimal() else sys.maxsize, path.name)
+
+
+def _figure(job: RunRecord, key: str) -> str:
+    value = as_number(job.value(key))
+    return "" if value is None else f"{value:.4f}"
+
+
+def _typed_value(words: Sequence[str], key: str) -> str:
+    return next((word.partition("=")[2] for word in words if word.split("=")[0] == key), "")
+
+
+def _is_number(text: str) -> bool:
+    return not text or as_number(text) is not None

@@ -1,0 +1,32 @@
+"""`idl train`: train a model. Nothing heavy is imported until the configuration is known good."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from omegaconf import DictConfig
+
+from idl_cli.hydra_command import run_hydra_command
+from idl_cli.schema import TrainConfig, known_keys, train_config
+from idl_cli.sweep import conclude_sweep
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run `idl train`. Raises: InputError, RunFailed."""
+    known = {**known_keys(TrainConfig), "experiment": []}
+    code, failures, sweep = run_hydra_command(train, "train", arguments, known, train_config)
+    return conclude_sweep(sweep, code, failures) if sweep is not None else code
+
+
+def train(config: DictConfig) -> float:
+    """One job, as Hydra's launchers call it.
+
+    Returns: the monitored validation figure (of training, without a validation split), for sweepers
+        to go by; NaN where the job failed.
+    """
+    from idl_cli.job import run_job
+    from idl_cli.training_job import compute
+
+    value = run_job("train", config, compute)
+    return value if math.isfinite(value) else math.nan

@@ -1,0 +1,190 @@
+"""The implicit RNN: a recurrent network whose step is an implicit model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from idl_core.equilibrium.solution import LastSolution
+from idl_core.functions import ImplicitFunction
+from idl_core.kernels import Recurrence, recurrent_equilibrium
+from idl_core.models.implicit import ImplicitModel
+
+
+class ImplicitRNNCell(nn.Module):
+    """The recurrence: at each step an implicit model on the input and the last hidden state.
+
+        X_t = φ(A X_t + B [u_t, h_{t-1}])
+        h_t = C X_t + D [u_t, h_{t-1}]
+
+    Each step is solved from the equilibrium of the step before. The whole sequence is one autograd
+    node that keeps the X_t and no more: memory grows as T·m·n, whatever the iterations. (A function
+    `f` that solves in its own way, as the triangular one does, is applied step by step instead,
+    with the same result.)
+
+    Args:
+        input_dim: features of u_t.
+        implicit_hidden_dim: n, number of states of X_t.
+        hidden_dim: features of h_t.
+        **options: of `ImplicitModel`: f, no_D, bias, mitr, grad_mitr, tol, grad_tol, kappa,
+            is_low_rank, low_rank, rank, activation, projection.
+
+    Raises:
+        ValueError: a size or option out of range.
+    """
+
+    def __init__(
+        self, input_dim: int, implicit_hidden_dim: int, hidden_dim: int, **options: Any
+    ) -> None:
+        super().__init__()
+        if input_dim < 1:
+            raise ValueError(f"input_dim must be at least 1, not {input_dim!r}")
+        self.input_dim, self.hidden_dim = input_dim, hidden_dim
+        self.layer = ImplicitModel(
+            input_dim + hidden_dim, hidden_dim, implicit_hidden_dim, **options
+        )
+
+    @property
+    def last_solution(self) -> LastSolution:
+        """Of the most recent call: for each sample the worst of its time steps."""
+        return self.layer.last_solution
+
+    def forward(self, x: Tensor, h0: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Run over a batch of sequences.
+
+        Args:
+            x: (m, T, input_dim).
+            h0: the initial hidden state (m, hidden_dim); None: zeros.
+
+        Returns:
+            All hidden states (m, T, hidden_dim), and the last (m, hidden_dim).
+
+        Raises:
+            ValueError: x or h0 of another shape.
+        """
+        outputs = self._run(x, h0, all_outputs=True)
+        if x.shape[1]:
+            return outputs, outputs[:, -1]
+        return outputs, self._initial(x, h0)
+
+    def last(self, x: Tensor, h0: Tensor | None = None) -> Tensor:
+        """The last hidden state (m, hidden_dim) alone, which takes less memory."""
+        return self._run(x, h0, all_outputs=False)
+
+    def _run(self, x: Tensor, h0: Tensor | None, all_outputs: bool) -> Tensor:
+        if x.dim() != 3 or x.shape[2] != self.input_dim:
+            raise ValueError(
+                f"x has shape {tuple(x.shape)}; the model takes (batch, time, {self.input_dim})"
+            )
+        h = self._initial(x, h0)
+        self.layer.last_solution = LastSolution()
+        if not x.shape[1]:
+            return x.new_empty(*x.shape[:2], self.hidden_dim) if all_outputs else h
+        if _solves_its_own_way(self.layer.f):
+            return self._step_by_step(x, h, all_outputs)
+        return self._as_one_node(x, h, all_outputs)
+
+    def _initial(self, x: Tensor, h0: Tensor | None) -> Tensor:
+        shape = (x.shape[0], self.hidden_dim)
+        if h0 is None:
+            return x.new_zeros(shape, dtype=self.layer.C.dtype)
+        if h0.shape != shape:
+            raise ValueError(f"h0 has shape {tuple(h0.shape)}, not {shape}")
+        return h0
+
+    def _as_one_node(self, x: Tensor, h0: Tensor, all_outputs: bool) -> Tensor:
+        layer = self.layer
+        f = layer.f
+        B: Tensor = layer.B
+        D: Tensor | None = layer.D
+        if layer.bias:
+            # The kernel has the columns of the inputs first; the constant's is the last.
+            x, end = F.pad(x, (0, 1), value=1.0), self.input_dim + self.hidden_dim
+            order = [*range(self.input_dim), end, *range(self.input_dim, end)]
+            B, D = B[:, order], None if D is None else D[:, order]
+        if D is None:
+            D = layer.C.new_zeros(self.hidden_dim, B.shape[1])
+        left: Tensor
+        right: Tensor | None
+        if layer.is_low_rank:
+            left, right = f.constrain_low_rank(layer.L, layer.R)
+        else:
+            left, right = f.constrain(layer.A), None
+        report = layer.last_solution
+        how = Recurrence(f.activation, f.solver, f.adjoint_solver, all_outputs, report)
+        outputs = recurrent_equilibrium(left, right, B, layer.C, D, x, h0, how)
+        if report.forward is not None and not torch.compiler.is_compiling():
+            report.forward.warn_unless_converged("the implicit RNN")
+        return outputs
+
+    def _step_by_step(self, x: Tensor, h: Tensor, all_outputs: bool) -> Tensor:
+        outputs = []
+        for u in x.unbind(1):
+            h = self.layer(torch.cat((u, h.to(u.dtype)), 1))
+            outputs.append(h)
+        return torch.stack(outputs, 1) if all_outputs else h
+
+
+class ImplicitRNN(nn.Module):
+    """Predicts from a sequence: an `ImplicitRNNCell`, and a linear layer on its hidden state.
+
+    Args:
+        input_dim: features of a time step.
+        output_dim: features of the prediction.
+        implicit_hidden_dim: n, number of states of the equilibrium of a step.
+        hidden_dim: features that pass from step to step.
+        **options: as of `ImplicitRNNCell`.
+
+    Raises:
+        ValueError: a size or option out of range.
+    """
+
+    def __init__(
+        self,
+        input_dim: int,
+        output_dim: int,
+        implicit_hidden_dim: int,
+        hidden_dim: int,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        self.recurrent = ImplicitRNNCell(input_dim, implicit_hidden_dim, hidden_dim, **options)
+        self.linear = nn.Linear(hidden_dim, output_dim)
+
+    @property
+    def last_solution(self) -> LastSolution:
+        """Of the most recent call: for each sample the worst of its time steps."""
+        return self.recurrent.last_solution
+
+    def forward(
+        self, x: Tensor, h0: Tensor | None = None, *, return_sequence: bool = False
+    ) -> Tensor:
+        """Predict from a batch of sequences.
+
+        Args:
+            x: (m, T, input_dim).
+            h0: the initial hidden state (m, hidden_dim); None: zeros.
+            return_sequence: predict at every time step.
+
+        Returns:
+            The prediction after the last step (m, output_dim), or those after all (m, T,
+            output_dim). `last_solution` then tells the iterations and residuals.
+
+        Raises:
+            ValueError: x or h0 of another shape.
+        """
+        h = self.recurrent(x, h0)[0] if return_sequence else self.recurrent.last(x, h0)
+        prediction: Tensor = self.linear(h)
+        return prediction
+
+
+def _solves_its_own_way(f: ImplicitFunction) -> bool:
+    """Whether f replaces the solve of `ImplicitFunction`, which the kernel knows how to run."""
+    own = type(f)
+    return (own.solve, own.solve_low_rank) != (
+        ImplicitFunction.solve,
+        ImplicitFunction.solve_low_rank,
+    )

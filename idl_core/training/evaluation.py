@@ -1,0 +1,62 @@
+"""A model's figures on a whole split."""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from idl_core.training.callbacks import Figures
+from idl_core.training.tasks import Measure, Task
+
+Precision = Literal["32", "64", "bf16"]
+
+
+class Batches(Protocol):
+    """Samples that can be taken by number; they live on the device that trains."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Inputs and targets of the samples numbered in `index` (int64, on the device)."""
+
+
+def evaluate(
+    model: nn.Module, split: Batches, task: Task, batch_size: int, precision: Precision = "32"
+) -> Figures:
+    """The task's figures over every sample of `split`, each counted once, in evaluation mode.
+
+    The figures are exact for the split: they do not depend on `batch_size`.
+    """
+    device = device_of(model)
+    measures: list[Measure] = []
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            for first in range(0, len(split), batch_size):
+                index = torch.arange(first, min(first + batch_size, len(split)), device=device)
+                inputs, targets = split.batch(index)
+                outputs = forward(model, inputs, precision)
+                measures.append(task.measure(outputs, targets, task.loss(outputs, targets)))
+    finally:
+        model.train(was_training)
+    if not measures:
+        raise ValueError("an empty split has no figures")
+    return task.figures(task.sums(measures))
+
+
+def forward(model: nn.Module, inputs: Tensor, precision: Precision) -> Tensor:
+    """The model's outputs: 32 and 64 in that type, bf16 by autocast and returned as float32."""
+    if precision == "bf16":
+        with torch.autocast(inputs.device.type, torch.bfloat16):
+            return model(inputs).float()
+    if precision == "64" and inputs.is_floating_point():
+        inputs = inputs.double()
+    return model(inputs)
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where the model's parameters are."""
+    return next(model.parameters()).device

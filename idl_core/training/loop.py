@@ -1,0 +1,335 @@
+"""The training loop, readable top to bottom: `fit`.
+
+It knows nothing of models, file formats or screens. Everything that a step depends on is a function
+of the seed and the counters, or is in the checkpoint: a training that was killed and resumed ends
+with the same weights, bit for bit on the CPU, as one that was not.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from idl_core.training.callbacks import Callback, Figures, Plan, Progress
+from idl_core.training.checkpoint import CheckpointFolder
+from idl_core.training.evaluation import Batches, Precision, device_of, evaluate, forward
+from idl_core.training.schedule import Schedule, constant
+from idl_core.training.state import Best, NonFiniteLoss, TrainingState
+from idl_core.training.tasks import HIGHER_IS_BETTER, Task
+
+TICK_SECONDS = 0.25
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What `fit` can be told.
+
+    Attributes:
+        batch_size: samples a step; the last batch of a pass may be smaller.
+        eval_batch_size: samples at once when evaluating.
+        max_epochs, max_steps: whichever comes first ends the training; one of them is needed.
+        eval_every: steps between evaluations; None: after every pass.
+        log_every: steps between reports of training figures (and at the end of every pass).
+        checkpoint_seconds: at least this long between checkpoints; 0: at every report.
+        grad_clip: largest 2-norm of the gradient of all parameters together; None: no limit.
+        precision: '32', '64', or 'bf16' (autocast).
+        monitor: figure of the validation split that decides which weights are best.
+        patience: evaluations without a better figure before stopping early; None: never.
+        seed: of the order of the samples.
+    """
+
+    batch_size: int = 64
+    eval_batch_size: int = 1000
+    max_epochs: int | None = 10
+    max_steps: int | None = None
+    eval_every: int | None = None
+    log_every: int = 50
+    checkpoint_seconds: float = 10.0
+    grad_clip: float | None = None
+    precision: Precision = "32"
+    monitor: str = "loss"
+    patience: int | None = None
+    seed: int = 0
+
+    def total_steps(self, samples: int) -> int:
+        """Steps of a whole training on `samples` samples. Raises: ValueError if without an end."""
+        per_epoch = math.ceil(samples / self.batch_size)
+        ends = [self.max_steps, self.max_epochs and self.max_epochs * per_epoch]
+        if known := [end for end in ends if end is not None]:
+            return min(known)
+        raise ValueError("max_epochs or max_steps is needed")
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """How a training ended.
+
+    Attributes:
+        interrupted: `stop` ended it; the newest checkpoint holds everything to go on.
+        stopped_early: patience ran out.
+        progress: the counters at the end.
+        train: figures over the last complete pass, while the weights were changing.
+        val: figures of the weights that the model now holds; empty without a validation split.
+        best_step: step of those weights.
+    """
+
+    interrupted: bool
+    stopped_early: bool
+    progress: Progress
+    train: Figures
+    val: Figures = field(default_factory=dict)
+    best_step: int = 0
+
+
+def fit(
+    model: nn.Module,
+    train: Batches,
+    val: Batches | None,
+    task: Task,
+    optimizer: torch.optim.Optimizer,
+    settings: Settings,
+    *,
+    schedule: Schedule | None = None,
+    callback: Callback | None = None,
+    checkpoints: CheckpointFolder | None = None,
+    resume: bool = False,
+    probe: Callable[[nn.Module], Figures] | None = None,
+    stop: Callable[[], object] = lambda: False,
+) -> FitResult:
+    """Train `model` in place.
+
+    Unless interrupted, the model ends with the weights of the best evaluation of `val`, or with the
+    last ones where `val` is None. Data, model and optimizer state are on one device.
+
+    Args:
+        schedule: finished steps -> factor on each parameter group's learning rate.
+        checkpoints: where to save; None: nowhere.
+        resume: go on from the newest checkpoint there (from the start where there is none).
+        probe: read at every report, its figures join the training figures.
+        stop: asked after every step; true: save and return.
+
+    Raises: NonFiniteLoss (what was saved before stays, the best weights included), CheckpointError
+        (resuming), ValueError (settings without an end).
+    """
+    loop = _Loop(model, train, val, task, optimizer, settings, callback or Callback(), checkpoints)
+    if resume:
+        loop.restore()
+    progress, device = loop.state.progress, device_of(model)
+    schedule = schedule or constant()
+    rates = [group["lr"] for group in optimizer.param_groups]
+    count, size = len(train), settings.batch_size
+    loop.start()
+    next_tick = time.monotonic() + TICK_SECONDS
+    model.train()
+    try:
+        while not loop.finished():
+            order = epoch_order(count, settings.seed, progress.epoch).to(device)
+            for first in range(progress.batch * size, count, size):
+                inputs, targets = train.batch(order[first : first + size])
+                _set_rates(optimizer, rates, schedule(progress.step))
+                outputs, loss = _step(model, inputs, targets, task, optimizer, settings, progress)
+                loop.state.window.append(task.measure(outputs, targets, loss))
+                loop.advance(len(targets))
+                if loop.report_due():
+                    loop.report(probe)
+                if time.monotonic() > next_tick:
+                    loop.callback.on_tick(progress)
+                    next_tick = time.monotonic() + TICK_SECONDS
+                if stop():
+                    loop.save()
+                    return loop.result(interrupted=True)
+                if loop.finished():
+                    break
+        loop.save()
+    except NonFiniteLoss:
+        loop.rescue_best()
+        raise
+    finally:
+        _set_rates(optimizer, rates, 1.0)
+    loop.use_best()
+    return loop.result(interrupted=False)
+
+
+def _step(
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    task: Task,
+    optimizer: torch.optim.Optimizer,
+    settings: Settings,
+    progress: Progress,
+) -> tuple[Tensor, Tensor]:
+    """One step of the optimizer on one batch. Returns (outputs, loss)."""
+    outputs = forward(model, inputs, settings.precision)
+    loss = task.loss(outputs, targets)
+    # Reading the loss on an accelerator would wait for it; there the report does it.
+    if loss.device.type == "cpu" and not math.isfinite(loss.item()):
+        raise NonFiniteLoss(loss.item(), progress)
+    loss.backward()
+    if settings.grad_clip is not None:
+        nn.utils.clip_grad_norm_(model.parameters(), settings.grad_clip)
+    optimizer.step()
+    optimizer.zero_grad()
+    return outputs, loss
+
+
+def _set_rates(optimizer: torch.optim.Optimizer, rates: list[float], factor: float) -> None:
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate * factor
+
+
+def epoch_order(count: int, seed: int, epoch: int) -> Tensor:
+    """The order of `count` samples in pass `epoch`: decided by these three numbers alone."""
+    generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
+    return torch.randperm(count, generator=generator)
+
+
+class _Loop:
+    """What happens around the steps: counting, reporting, evaluating, saving."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        train: Batches,
+        val: Batches | None,
+        task: Task,
+        optimizer: torch.optim.Optimizer,
+        settings: Settings,
+        callback: Callback,
+        checkpoints: CheckpointFolder | None,
+    ) -> None:
+        self.model, self.val, self.task, self.optimizer = model, val, task, optimizer
+        self.settings, self.callback, self.checkpoints = settings, callback, checkpoints
+        self.state = TrainingState()
+        self.steps_per_epoch = math.ceil(len(train) / settings.batch_size)
+        self.total_steps = settings.total_steps(len(train))
+        self.saved_at = -math.inf
+        self.epoch_ended = False
+
+    def restore(self) -> None:
+        """Take up the newest checkpoint."""
+        if self.checkpoints is None:
+            raise ValueError("resuming needs checkpoints")
+        last, best, problems = self.checkpoints.load()
+        for problem in problems:
+            self.callback.on_problem(problem)
+        if last is not None:
+            self.state.restore(last, best, self.model, self.optimizer)
+
+    def start(self) -> None:
+        self.callback.on_start(
+            Plan(
+                self.total_steps,
+                self.steps_per_epoch,
+                self.state.progress.step,
+                self.settings.batch_size,
+            )
+        )
+
+    def advance(self, samples: int) -> None:
+        """Count a step."""
+        progress = self.state.progress
+        progress.step += 1
+        progress.batch += 1
+        progress.samples += samples
+        self.epoch_ended = progress.batch == self.steps_per_epoch
+        if self.epoch_ended:
+            progress.epoch += 1
+            progress.batch = 0
+
+    def finished(self) -> bool:
+        return self.state.progress.step >= self.total_steps or self.out_of_patience()
+
+    def out_of_patience(self) -> bool:
+        patience = self.settings.patience
+        return patience is not None and self.state.since_best >= patience
+
+    def report_due(self) -> bool:
+        step, settings = self.state.progress.step, self.settings
+        return (
+            self.epoch_ended
+            or step % settings.log_every == 0
+            or step == self.total_steps
+            or (settings.eval_every is not None and step % settings.eval_every == 0)
+        )
+
+    def report(self, probe: Callable[[nn.Module], Figures] | None) -> None:
+        """Report training figures; evaluate and save where it is time to."""
+        figures = self.state.close_window(self.task, self.epoch_ended)
+        if not math.isfinite(figures["loss"]):
+            raise NonFiniteLoss(figures["loss"], self.state.progress)
+        figures["lr"] = self.optimizer.param_groups[0]["lr"]
+        if probe is not None:
+            figures.update(probe(self.model))
+        self.callback.on_log(self.state.progress, figures)
+        if self.val is not None and self.evaluation_due():
+            self.evaluate(self.val)
+        if time.monotonic() - self.saved_at >= self.settings.checkpoint_seconds:
+            self.save()
+
+    def evaluation_due(self) -> bool:
+        step, every = self.state.progress.step, self.settings.eval_every
+        at_interval = self.epoch_ended if every is None else step % every == 0
+        return at_interval or step == self.total_steps
+
+    def evaluate(self, val: Batches) -> None:
+        settings, state = self.settings, self.state
+        figures = evaluate(self.model, val, self.task, settings.eval_batch_size, settings.precision)
+        if not math.isfinite(figures["loss"]):
+            raise NonFiniteLoss(figures["loss"], state.progress)
+        sign = -1.0 if settings.monitor in HIGHER_IS_BETTER else 1.0
+        best = state.best
+        improved = best is None or (
+            sign * figures[settings.monitor] < sign * best.figures[settings.monitor]
+        )
+        if improved:
+            state.refuse_non_finite(self.model)
+            state.best = Best.of(self.model, state.progress, figures)
+        state.since_best = 0 if improved else state.since_best + 1
+        self.callback.on_evaluation(state.progress, "val", figures, improved)
+
+    def save(self) -> None:
+        """Write the newest state, and the best weights where they are not on disk yet."""
+        if self.checkpoints is None:
+            return
+        self.state.refuse_non_finite(self.model)
+        last = self.state.capture(self.model, self.optimizer)
+        best = self.state.best
+        try:
+            self.checkpoints.save(last, best.capture() if best and not best.saved else None)
+        except OSError as error:  # disk full: the checkpoints before are still there
+            self.callback.on_problem(f"checkpoint not written: {error}")
+        else:
+            if best:
+                best.saved = True
+            self.callback.on_save(self.state.progress)
+        self.saved_at = time.monotonic()
+
+    def rescue_best(self) -> None:
+        """Before failing: the best weights so far, which may wait in memory, go to disk."""
+        best = self.state.best
+        if self.checkpoints is not None and best is not None and not best.saved:
+            try:
+                self.checkpoints.save_best(best.capture())
+            except OSError as error:
+                self.callback.on_problem(f"checkpoint not written: {error}")
+
+    def use_best(self) -> None:
+        if self.state.best is not None:
+            self.model.load_state_dict(self.state.best.weights)
+
+    def result(self, *, interrupted: bool) -> FitResult:
+        state = self.state
+        return FitResult(
+            interrupted=interrupted,
+            stopped_early=self.out_of_patience(),
+            progress=state.progress,
+            train=state.train_figures,
+            val=state.best.figures if state.best else {},
+            best_step=state.best.progress.step if state.best else state.progress.step,
+        )

@@ -1,0 +1,118 @@
+"""Run directories as DESIGN.md describes them, written without training anything."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from idl_cli.main import main
+
+MakeRun = Callable[..., Path]
+
+
+def write_run(
+    path: Path,
+    *,
+    status: str | None = "completed",
+    config: dict[str, Any] | None = None,
+    overrides: tuple[str, ...] = (),
+    metrics: tuple[dict[str, Any], ...] = (),
+    **summary: Any,
+) -> Path:
+    """Write a run directory; with `status` None one that has no summary.json yet."""
+    path.mkdir(parents=True)
+    settings = {"model": {"name": "implicit", "hidden_dim": 64}, "data": {"name": "digits"}}
+    (path / "config.yaml").write_text(yaml.safe_dump(settings | (config or {}), sort_keys=False))
+    (path / "overrides.yaml").write_text(yaml.safe_dump(list(overrides)))
+    (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in metrics))
+    (path / "checkpoints").mkdir()
+    (path / "figures").mkdir()
+    if status is not None:
+        figures = {"wall_s": 3.5, "epochs": 2, "steps": 40, "parameters": 9034, "error": None}
+        figures |= {"val": {"loss": 0.2, "accuracy": 0.94}, "test": {"loss": 0.1, "accuracy": 0.97}}
+        text = json.dumps({"status": status, "run_dir": str(path)} | figures | summary)
+        (path / "summary.json").write_text(text)
+    return path
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> MakeRun:
+    """`make_run("train/a", status="failed", ...)` below the test's own `runs/`."""
+    return lambda name, **contents: write_run(tmp_path / "runs" / name, **contents)
+
+
+@dataclass
+class Answer:
+    """What a command answered: its exit code and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def run(self) -> Path:
+        """The run directory, which is the last line of stdout."""
+        return Path(self.out.splitlines()[-1])
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """summary.json of that run."""
+        summary: dict[str, Any] = json.loads((self.run / "summary.json").read_text())
+        return summary
+
+
+Idl = Callable[..., Answer]
+
+
+@pytest.fixture
+def idl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Idl:
+    """`idl("train", "seed=1")` in this process, in an empty folder; as piped, not on a terminal."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CI", "true")
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_IDENTITY_TOKEN_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
+
+    def call(*words: str) -> Answer:
+        capsys.readouterr()
+        code = main(words)
+        captured = capsys.readouterr()
+        return Answer(code, captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def arrays(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An .npz of three classes in six dimensions: 80 samples to train, 30 to test."""
+    random = np.random.default_rng(0)
+    centres = 2 * np.eye(3, 6)
+    y = {"train": np.arange(80) % 3, "test": np.arange(30) % 3}
+    x = {
+        name: (centres[labels] + 0.3 * random.standard_normal((len(labels), 6))).astype(np.float32)
+        for name, labels in y.items()
+    }
+    path = tmp_path_factory.mktemp("arrays") / "classes.npz"
+    np.savez(path, x_train=x["train"], y_train=y["train"], x_test=x["test"], y_test=y["test"])
+    return path
+
+
+@pytest.fixture
+def tiny(arrays: Path) -> list[str]:
+    """Overrides that make a training of milliseconds: 9 steps an epoch, 3 epochs."""
+    return [
+        "data=arrays",
+        f"data.path={arrays}",
+        "model.hidden_dim=5",
+        "trainer.batch_size=8",
+        "trainer.max_epochs=3",
+        "trainer.log_every=4",
+        "trainer.checkpoint_seconds=0",
+    ]

@@ -1,0 +1,103 @@
+"""The YAML in conf/ and the typed schema are one thing."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import yaml
+
+import idl_conf
+from idl_cli import schema
+from idl_cli.errors import InputError
+from idl_cli.schema import TrainConfig, as_plain, train_config
+from idl_cli.typed_settings import annotations_of, read_settings
+
+CONF = Path(next(iter(idl_conf.__path__)))
+GROUPS = ("model", "data", "optimizer", "scheduler", "trainer", "logger")
+
+
+def options(group: str) -> dict[str, type]:
+    """The classes of a group by the name of their YAML file."""
+    hint = annotations_of(TrainConfig)[group]
+    kinds = [kind for kind in (hint, *get_args(hint)) if dataclasses.is_dataclass(kind)]
+    return {getattr(kind, "name", ""): kind for kind in kinds}  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_file_has_exactly_the_keys_of_its_class(group: str) -> None:
+    kinds = options(group)
+    names = set()
+    for path in (CONF / group).glob("*.yaml"):
+        values = yaml.safe_load(path.read_text())
+        if "defaults" in values:
+            continue
+        names.add(path.stem)
+        kind = kinds.get(values.get("name", ""), next(iter(kinds.values())))
+        assert values.keys() == {field.name for field in dataclasses.fields(kind)}, path
+        read_settings(kind, values)
+        assert values.get("name", path.stem) == path.stem
+    if len(kinds) > 1:
+        assert names == kinds.keys()
+
+
+def test_the_defaults_of_yaml_and_of_the_classes_agree() -> None:
+    for group in GROUPS:
+        for path in (CONF / group).glob("*.yaml"):
+            values = yaml.safe_load(path.read_text())
+            if "defaults" in values or group == "data":
+                continue
+            kind = options(group).get(values.get("name", ""), schema.TrainerConfig)
+            assert read_settings(kind, values) == kind(), path
+
+
+def test_a_configuration_survives_being_written_and_read() -> None:
+    values = {
+        "name": "x",
+        "model": {"name": "mlp", "hidden_dims": [3, 4]},
+        "data": {"name": "digits"},
+        "optimizer": {"name": "sgd", "lr": "1e-3"},  # a word to YAML 1.1
+        "scheduler": {"name": "cosine"},
+        "trainer": {"precision": 64},
+        "logger": {"name": "wandb", "tags": ["a"]},
+    }
+    config = train_config(values)
+    assert config.model == schema.MLPConfig(hidden_dims=(3, 4))
+    assert config.optimizer == schema.SGDConfig(lr=1e-3)
+    assert config.trainer.precision == "64"
+    assert train_config(yaml.safe_load(yaml.safe_dump(as_plain(config)))) == config
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"model": {"name": "implicit", "hidden_dim": True}}, "model.hidden_dim=true"),
+        ({"model": {"name": "implicit", "hidden_dim": None}}, "model.hidden_dim=null"),
+        ({"model": {"name": "implicit", "_target_": "os.system"}}, "model._target_=os.system"),
+        ({"model": {"_target_": "os.system", "_args_": ["x"]}}, "model.name"),
+        ({"_target_": "os.system"}, "_target_=os.system"),
+        ({"trainer": {"deep": {"_target_": "os.system"}}}, "unknown key 'trainer.deep'"),
+        ({"model": ["implicit"]}, "model="),
+        ({"data": None}, "data=null"),
+        ({"optimizer": {"name": "adam", "weight_deca": 1}}, "mean 'optimizer.weight_decay'?"),
+        ({"lr": 1}, "unknown key 'lr'"),
+    ],
+)
+def test_what_a_configuration_from_elsewhere_may_not_hold(
+    change: dict[str, Any], said: str
+) -> None:
+    values: dict[str, Any] = {
+        "name": "x",
+        "model": {"name": "implicit"},
+        "data": {},
+        "optimizer": {"name": "adam"},
+        "scheduler": {"name": "constant"},
+        "trainer": {},
+    }
+    train_config(values)
+    with pytest.raises(InputError) as caught:
+        train_config(values | change)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,238 @@
+"""Stopping and going on: by signals, after damage, with changes that are allowed and not."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from idl_cli.stop_signals import StopSignals
+from idl_core.training import CheckpointFolder
+
+from .conftest import Idl
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    """Both ended with the same weights, bit for bit, and wrote the same figures."""
+    folders = [CheckpointFolder(run / "checkpoints") for run in (one, other)]
+    for which in ("best", "last"):
+        first, second = (
+            folder.load_best() if which == "best" else folder.load()[0] for folder in folders
+        )
+        assert first is not None
+        assert second is not None
+        assert first.tensors.keys() == second.tensors.keys()
+        for name in first.tensors:
+            assert torch.equal(first.tensors[name], second.tensors[name]), (which, name)
+    texts = [(run / "metrics.jsonl").read_text().splitlines() for run in (one, other)]
+    assert texts[0] == texts[1]
+    summaries = [json.loads((run / "summary.json").read_text()) for run in (one, other)]
+    for key in ("status", "epochs", "steps", "best_step", "train", "val", "test"):
+        assert summaries[0][key] == summaries[1][key]
+
+
+def stop_when(run: Path, text: str, process: subprocess.Popen[str], number: int) -> None:
+    """Send a signal once metrics.jsonl holds a text."""
+    metrics, deadline = run / "metrics.jsonl", time.monotonic() + 120
+    while not (metrics.exists() and text in metrics.read_text()):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(number)
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)]
+)
+def test_stopped_by_a_signal_and_resumed_is_as_never_stopped(
+    idl: Idl, tiny: list[str], tmp_path: Path, number: int, code: int
+) -> None:
+    # One thread here and there: how sums are split over threads decides their last bits.
+    threads = torch.get_num_threads()
+    words = [*tiny, "trainer.max_epochs=400", "trainer.checkpoint_seconds=0"]
+    with_threads = f"import torch; torch.set_num_threads({threads}); import sys; " + (
+        "from idl_cli.main import main; sys.exit(main(sys.argv[1:]))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", with_threads, "train", *words, "hydra.run.dir=stopped"],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    stop_when(tmp_path / "stopped", '"epoch": 7,', process, number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == code, err
+    if number != signal.SIGKILL:
+        assert out.splitlines()[-1] == "stopped"
+        assert "idl train trainer.resume=stopped" in err
+        summary = json.loads((tmp_path / "stopped" / "summary.json").read_text())
+        assert summary["status"] == "interrupted"
+        assert summary["test"] == {}
+
+    last, _, problems = CheckpointFolder(tmp_path / "stopped" / "checkpoints").load()
+    assert last is not None
+    assert not problems
+    end = f"trainer.max_epochs={last.state['progress']['epoch'] + 2}"
+    resumed = idl("train", "trainer.resume=stopped", end)
+    assert resumed.code == 0, resumed.err
+    assert resumed.run == Path("stopped")
+    assert_same_run(idl("train", *tiny, end, "hydra.run.dir=whole").run, resumed.run)
+
+
+def test_an_interrupted_process_is_resumed_in_its_own_directory(
+    idl: Idl, tiny: list[str], tmp_path: Path
+) -> None:
+    short = idl("train", *tiny, "hydra.run.dir=run")
+    longer = idl("train", "trainer.resume=run", "trainer.max_epochs=5")
+    assert longer.code == 0, longer.err
+    assert longer.run == short.run
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
+    assert longer.summary["epochs"] == 5
+    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert config["trainer"]["max_epochs"] == 5
+    assert config["trainer"]["resume"] is None
+    overrides = yaml.safe_load((tmp_path / "run" / "overrides.yaml").read_text())
+    assert overrides == [*tiny, "trainer.max_epochs=5"]
+    whole = idl("train", *tiny, "trainer.max_epochs=5", "hydra.run.dir=whole")
+    assert_same_run(longer.run, whole.run)
+
+
+def test_resuming_a_complete_run_changes_nothing(idl: Idl, tiny: list[str]) -> None:
+    first = idl("train", *tiny)
+    summary = first.summary
+    again = idl("train", f"trainer.resume={first.run}")
+    assert again.code == 0, again.err
+    for key in ("status", "epochs", "steps", "train", "val", "test"):
+        assert again.summary[key] == summary[key]
+    metrics = (first.run / "metrics.jsonl").read_text()
+    assert metrics.count('"split": "test"') == 1
+
+
+def test_auto_goes_on_if_there_is_something_to_go_on_with(idl: Idl, tiny: list[str]) -> None:
+    words = [*tiny, "hydra.run.dir=here", "trainer.resume=auto"]
+    first = idl("train", *words)
+    assert first.code == 0, first.err
+    assert "going on" not in first.err
+    second = idl("train", *words, "trainer.max_epochs=4")
+    assert second.code == 0, second.err
+    assert "going on after step 27 of 36" in second.err
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("model.hidden_dim=6", "model.hidden_dim=6: the run was made with 5"),
+        ("model=mlp", "resuming cannot change it"),
+        ("seed=9", "seed=9: the run was made with 0"),
+        ("optimizer.lr=1", "optimizer.lr=1.0"),
+        ("trainer.batch_size=16", "trainer.batch_size=16"),
+        ("data=digits", "data.name=digits"),
+        ("experiment=mnist_implicit", "leave experiment= out"),
+    ],
+)
+def test_what_resuming_cannot_change(
+    idl: Idl, tiny: list[str], typed: str, said: str, tmp_path: Path
+) -> None:
+    idl("train", *tiny, "trainer.max_epochs=1", "hydra.run.dir=run")
+    before = {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
+    answer = idl("train", "trainer.resume=run", typed)
+    assert answer.code == 2
+    assert said in answer.err
+    assert answer.err.count("\n") == 1
+    assert {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_damaged_newest_checkpoint_falls_back_and_says_so(
+    idl: Idl, tiny: list[str], tmp_path: Path
+) -> None:
+    whole = idl("train", *tiny, "hydra.run.dir=whole")
+    idl("train", *tiny, "hydra.run.dir=run")
+    last = tmp_path / "run" / "checkpoints" / "last.safetensors"
+    last.write_bytes(last.read_bytes()[:-7])
+    answer = idl("train", "trainer.resume=run")
+    assert answer.code == 0, answer.err
+    assert "warning: checkpoint" in answer.err
+    assert "last.safetensors' is damaged" in answer.err
+    assert_same_run(whole.run, answer.run)
+
+    for path in (tmp_path / "run" / "checkpoints").iterdir():
+        path.write_bytes(b"nothing")
+    answer = idl("train", "trainer.resume=run")
+    assert answer.code == 2
+    assert answer.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "damaged"),
+        ("model: {_target_: os.system}", "model"),
+        ("just a word", "group of settings"),
+        (None, "_target_=os.system"),
+    ],
+)
+def test_a_configuration_from_elsewhere_is_checked(
+    idl: Idl, tiny: list[str], tmp_path: Path, text: str | None, said: str
+) -> None:
+    idl("train", *tiny, "trainer.max_epochs=1", "hydra.run.dir=run")
+    path = tmp_path / "run" / "config.yaml"
+    if text is None:
+        values: dict[str, Any] = yaml.safe_load(path.read_text())
+        values["data"]["_target_"] = "os.system"
+        text = yaml.safe_dump(values)
+    path.write_text(text)
+    answer = idl("train", "trainer.resume=run")
+    assert answer.code == 2
+    assert said in answer.err
+    assert answer.err.count("\n") == 1
+
+
+def test_a_run_in_use_is_left_alone(idl: Idl, tiny: list[str], tmp_path: Path) -> None:
+    from idl_cli.run_directory import RunDirectory
+
+    idl("train", *tiny, "trainer.max_epochs=1", "hydra.run.dir=run")
+    holder = RunDirectory(tmp_path / "run")
+    answer = idl("train", "trainer.resume=run")
+    assert answer.code == 2
+    assert "another process is working" in answer.err
+    holder.release()
+    assert idl("train", "trainer.resume=run").code == 0
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 143)]
+)
+def test_a_signal_is_a_request_and_a_second_ctrl_c_is_not(
+    number: signal.Signals, code: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = signal.getsignal(number)
+    with StopSignals() as stop:
+        assert not stop()
+        signal.raise_signal(number)
+        assert stop()
+        assert stop.exit_code == code
+        if number == signal.SIGINT:
+            assert "Ctrl-C again stops at once" in capfd.readouterr().err
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(number)
+    assert signal.getsignal(number) == before
+
+
+def test_the_second_ctrl_c_stops_at_once_and_is_recorded(
+    idl: Idl, tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(self: StopSignals) -> bool:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(StopSignals, "__call__", interrupt)
+    answer = idl("train", *tiny, "hydra.run.dir=run")
+    assert answer.code == 130
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["status"] == "interrupted"

@@ -1,0 +1,156 @@
+"""The table of wrong input: exit code 2, one line that names what is wrong, nothing left behind."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from .conftest import Idl
+
+# what is typed, and what the line must say of it
+WRONG = [
+    # groups and keys
+    ("model=implcit", "model=implcit: choose from implicit, mlp. Did you mean 'implicit'?"),
+    ("modle=implicit", "unknown key 'modle'. Did you mean 'model'?"),
+    ("model.hiden_dim=3", "unknown key 'model.hiden_dim'. Did you mean 'model.hidden_dim'?"),
+    ("data=minst", "Did you mean 'mnist'?"),
+    ("optimizer=adan", "Did you mean 'adam'?"),
+    ("scheduler=linear", "choose from constant, cosine, step"),
+    ("logger=wandbb", "Did you mean 'wandb'?"),
+    ("experiment=mnist", "experiment=mnist: choose from"),
+    ("hydra/launcher=slurmm", "hydra/launcher=slurmm: choose from"),
+    ("+foo=1", "unknown key 'foo'"),
+    ("+model.foo=1", "unknown key 'model.foo'"),
+    ("lr=1", "Did you mean 'optimizer.lr'?"),
+    ("model.hidden_dims=[3]", "'model.hidden_dims' is a key of model=mlp"),
+    ("model=mlp model.kappa=0.5", "'model.kappa' is a key of model=implicit"),
+    ("optimizer=sgd optimizer.beta1=0.5", "is a key of optimizer=adam"),
+    ("model=null", "model=null"),
+    ("~model", "model"),
+    ("model.name=gpt", "model.name=gpt: choose from implicit, mlp"),
+    # types and ranges
+    ("model.hidden_dim=abc", "model.hidden_dim=abc: it must be a whole number"),
+    ("model.hidden_dim=1.5", "model.hidden_dim=1.5: it must be a whole number"),
+    ("model.hidden_dim=", "model.hidden_dim=: it must be a whole number"),
+    ("model.hidden_dim=-1", "model.hidden_dim=-1: it must be at least 1"),
+    ("model.hidden_dim=0", "at least 1"),
+    ("model.kappa=1", "model.kappa=1: it must be from 0"),
+    ("model.kappa=-0.1", "model.kappa=-0.1"),
+    ("model.tol=0", "model.tol=0: it must be above 0"),
+    ("model.activation=rleu", "Did you mean 'relu'?"),
+    ("model.wellposed=yes", "choose from inf, triu, none"),
+    ("model.is_low_rank=true", "model.rank is needed"),
+    ("model.rank=5", "model.rank=5 has no effect unless is_low_rank=true"),
+    ("model.is_low_rank=true model.rank=101", "at most hidden_dim=100"),
+    ("model=mlp model.hidden_dims=[10,0]", "model.hidden_dims[1]=0"),
+    ("model=mlp model.hidden_dims=10", "it must be a list"),
+    ("data.val_fraction=1", "data.val_fraction=1"),
+    ("data.val_fraction=-0.5", "data.val_fraction=-0.5"),
+    ("optimizer.lr=0", "optimizer.lr=0: it must be above 0"),
+    ("optimizer.lr=fast", "optimizer.lr=fast: it must be a number"),
+    ("optimizer.lr=nan", "optimizer.lr=nan"),
+    ("optimizer=sgd optimizer.momentum=1", "optimizer.momentum=1"),
+    ("trainer.batch_size=0", "trainer.batch_size=0"),
+    ("trainer.max_epochs=null", "trainer.max_epochs or max_steps is needed"),
+    ("trainer.max_epochs=-1", "trainer.max_epochs=-1"),
+    ("trainer.grad_clip=0", "trainer.grad_clip=0"),
+    ("trainer.precision=16", "choose from 32, 64, bf16"),
+    ("trainer.device=gpu", "trainer.device=gpu: choose auto, cpu, cuda"),
+    ("trainer.device=cuda:99", "trainer.device=cuda:99"),
+    ("trainer.monitor=acuracy", "Did you mean 'accuracy'?"),
+    ("seed=x", "seed=x: it must be a whole number"),
+    ("seed=-1", "seed=-1"),
+    ("debug=maybe", "debug=maybe: it must be true or false"),
+    ("name=../../elsewhere", "name='../../elsewhere'"),
+    ("name=", "name=''"),
+    ("name='${model.nam}'", "model.nam"),
+    # what is written
+    ("model.hidden_dim", "settings are written key=value"),
+    ("=3", "=3"),
+    ("trainer.batch_size=[1", "cannot read 'trainer.batch_size=[1'"),
+    ("model.hidden_dim=1,2", "several values need -m"),
+    ("--foo", "unrecognized arguments: --foo"),
+    ("--cfg=jobb", "invalid choice: 'jobb'"),
+    ("--config-dir=none", "not found"),
+    ("--config-name=foo", "there is no configuration 'foo'"),
+    ("--experimental-rerun=x.pickle", "would unpickle"),
+    ("-m model.hiden_dim=1,2", "Did you mean 'model.hidden_dim'?"),
+    ("-m model=implicit,implcit", "Did you mean 'implicit'?"),
+    # code by the back door
+    ("+model._target_=os.system", "model._target_=os.system"),
+    ("+_target_=os.system", "_target_=os.system"),
+    # data, folders, runs
+    ("data=arrays", "data.path"),
+    ("data=arrays data.path=none.npz", "none.npz does not exist"),
+    ("data=arrays data.path=damaged.npz", "damaged.npz is damaged"),
+    ("data=digits data.path=x", "digits takes no path"),
+    ("data=mnist data.root=nowhere data.download=false", "data=digits"),
+    ("data=image_folder data.path=nowhere", "nowhere"),
+    ("hydra.run.dir=/proc/idl", "cannot write the run directory '/proc/idl'"),
+    ("hydra.run.dir=damaged.npz", "damaged.npz"),
+    ("hydra.run.dir=damaged.npz/below", "damaged.npz"),
+    ("trainer.resume=nowhere", "trainer.resume=nowhere: there is no such folder"),
+    ("trainer.resume=damaged.npz", "is a file, not a run directory"),
+]
+
+
+@pytest.mark.parametrize(("typed", "said"), WRONG, ids=[typed for typed, _ in WRONG])
+def test_wrong_input(idl: Idl, tmp_path: Path, typed: str, said: str) -> None:
+    (tmp_path / "damaged.npz").write_bytes(b"PK\x03\x04 this was cut short")
+    answer = idl("train", *typed.split(" "))
+    assert answer.code == 2
+    assert said in answer.err
+    assert answer.err.startswith("idl: ")
+    assert answer.err.count("\n") == 1, answer.err
+    assert answer.out == ""
+    assert [path.name for path in tmp_path.iterdir()] == ["damaged.npz"]
+
+
+def test_labels_and_numbers_that_no_model_can_learn_from(idl: Idl, tmp_path: Path) -> None:
+    x, y = np.ones((6, 2), np.float32), np.array([0, 1, 0, 1, 0, 1])
+    np.savez(tmp_path / "nan.npz", x_train=x * np.nan, y_train=y, x_test=x, y_test=y)
+    np.savez(tmp_path / "label.npz", x_train=x, y_train=y - 5, x_test=x, y_test=y)
+    for name in ("nan.npz", "label.npz"):
+        answer = idl("train", "data=arrays", f"data.path={name}")
+        assert answer.code == 2
+        assert answer.err.count("\n") == 1
+        assert name in answer.err
+
+
+def test_debug_shows_where_it_was_found(idl: Idl) -> None:
+    answer = idl("train", "model.kappa=1", "debug=true")
+    assert answer.code == 2
+    assert "Traceback" in answer.err
+    assert answer.err.splitlines()[-1].startswith("idl: model.kappa=1")
+
+
+def test_a_damaged_yaml_of_the_user(idl: Idl, tmp_path: Path) -> None:
+    mine = tmp_path / "mine" / "experiment"
+    mine.mkdir(parents=True)
+    (mine / "bad.yaml").write_text("model: {hidden_dim: [\n")
+    answer = idl("train", "--config-dir=mine", "experiment=bad")
+    assert answer.code == 2
+    assert answer.err.count("\n") == 1
+
+
+def test_an_existing_empty_folder_is_not_removed(idl: Idl, tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    assert idl("train", "hydra.run.dir=a/b/c", "trainer.monitor=x").code == 2
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == ["a"]
+
+
+def test_a_wrong_configuration_is_found_before_torch_is_loaded(tmp_path: Path) -> None:
+    program = """
+import sys
+from idl_cli.main import main
+assert main(["train", "model.kappa=1"]) == 2
+assert main(["train", "model=implcit"]) == 2
+assert main(["train", "--help"]) == 0
+sys.exit("torch" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True)
+    assert done.returncode == 0, done.stderr
