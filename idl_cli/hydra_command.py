@@ -54,7 +54,7 @@ class BeforeJobs(Callback):
         if _invocation is not None:
             with _refusing():
                 _invocation.check(plain_values(config))
-            _invocation.made = missing_folders(Path(config.hydra.run.dir))
+                _invocation.made = missing_folders(Path(config.hydra.run.dir))
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         if _invocation is not None:
@@ -73,6 +73,8 @@ def _refusing() -> Iterator[None]:
         yield
     except InputError as error:
         raise _Refused from error
+    except OmegaConfBaseException as error:
+        raise _Refused from InputError(f"{error.full_key}: {str(error).splitlines()[0]}")
 
 
 def _claim_sweep(config: DictConfig) -> Path:

@@ -74,7 +74,7 @@ class Job:
             output_chosen=in_sweep or any(w.startswith("hydra.run.dir=") for w in hydra_words),
             number=int(hydra.job.num) if in_sweep else None,
             sweep=Path(hydra.sweep.dir) if in_sweep else None,
-            screen=make_screen(in_sweep=in_sweep),
+            screen=make_screen(int(hydra.job.num) if in_sweep else None),
         )
 
     def claim(self) -> RunDirectory:

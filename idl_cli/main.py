@@ -47,9 +47,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     SIGTERM. What is raised beyond these is a bug of ours, and Python exits with 1.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    # Before torch is loaded. Its threads wait for each other by spinning, which beside any other
-    # busy process makes the small steps of these models a hundred times slower.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         code = _run(words)
         sys.stdout.flush()  # here, where a reader that has gone away is understood

@@ -22,12 +22,16 @@ SECONDS_BETWEEN_LINES = 1.0
 _SHOWN = ("loss", "accuracy", "perplexity", "r2")
 
 
-def make_screen(*, in_sweep: bool) -> Screen:
-    """The screen that suits stderr: drawn on a terminal, else (or under CI, NO_COLOR) plain."""
+def make_screen(job: int | None) -> Screen:
+    """The screen that suits stderr: drawn on a terminal, else (or under CI, NO_COLOR) plain.
+
+    Args:
+        job: number of a sweep's job; None for a run of its own.
+    """
     plain = os.environ.get("CI") or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     if sys.stderr.isatty() and not plain:
-        return DrawnScreen(in_sweep=in_sweep)
-    return Screen(in_sweep=in_sweep)
+        return DrawnScreen(job)
+    return Screen(job)
 
 
 class Screen(Callback):
@@ -36,8 +40,8 @@ class Screen(Callback):
     In a sweep a job has no lines of its own beyond what is said: the sweep tells of it.
     """
 
-    def __init__(self, *, in_sweep: bool = False) -> None:
-        self.in_sweep = in_sweep
+    def __init__(self, job: int | None = None) -> None:
+        self.job = job
         self.plan = Plan(0, 1, 0, 1)
         self._began = self._wrote = time.monotonic()
         self._first_samples = 0
@@ -88,7 +92,7 @@ class Screen(Callback):
     def _write_line(self, progress: Progress) -> None:
         self._pending = None
         self._wrote = time.monotonic()
-        if not self.in_sweep:
+        if self.job is None:
             epochs = f"epoch {progress.pass_number}/{self.epochs}  step {progress.step}"
             self.say(f"{epochs}  {self.figures}  {self.rate(progress)}  {self.left(progress)} left")
 
@@ -126,10 +130,10 @@ class Screen(Callback):
 class DrawnScreen(Screen):
     """A bar with rate and time left, and the newest figures below it."""
 
-    def __init__(self, *, in_sweep: bool = False) -> None:
+    def __init__(self, job: int | None = None) -> None:
         from rich.console import Console
 
-        super().__init__(in_sweep=in_sweep)
+        super().__init__(job)
         self._console = Console(stderr=True, highlight=False)
         self._live: Live | None = None
         self._bars: Bars | None = None
@@ -150,7 +154,7 @@ class DrawnScreen(Screen):
     def on_start(self, plan: Plan) -> None:
         self._end_live()
         super().on_start(plan)
-        self._begin_live("training", plan.total_steps, transient=self.in_sweep)
+        self._begin_live("training", plan.total_steps, transient=self.job is not None)
         self._update(plan.first_step, "")
 
     def on_tick(self, progress: Progress) -> None:
@@ -175,6 +179,7 @@ class DrawnScreen(Screen):
     def _show(self, progress: Progress) -> None:
         if self._bars is not None and self._task is not None:
             place = f"epoch {progress.pass_number}/{self.epochs}  {self.rate(progress)}"
+            place = place if self.job is None else f"job {self.job}  {place}"
             self._bars.update(self._task, description=place)
             self._update(progress.step, self.figures)
 

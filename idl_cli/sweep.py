@@ -80,7 +80,9 @@ def _number(path: Path) -> tuple[int, str]:
 
 def _figure(job: RunRecord, key: str) -> str:
     value = as_number(job.value(key))
-    return "" if value is None else f"{value:.4f}"
+    if value is None:
+        return ""
+    return f"{value:.4f}" if abs(value) < 1000 else f"{value:.4g}"
 
 
 def _typed_value(words: Sequence[str], key: str) -> str:

@@ -93,6 +93,12 @@ class ImplicitFunction:
         self.grad_tol = self.grad_tol if grad_tol is None else grad_tol
         self.kappa = self.kappa if kappa is None else kappa
         self.projection = self.projection if projection is None else projection
+        for name in ("mitr", "grad_mitr"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)!r}")
+        for name in ("tol", "grad_tol"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive, not {getattr(self, name)!r}")
         if not 0 <= self.kappa < 1:
             raise ValueError(f"kappa must be in [0, 1), not {self.kappa!r}")
         if self.projection not in PROJECTIONS:
@@ -103,6 +109,7 @@ class ImplicitFunction:
             self.activation = self._activation
         elif activation in ACTIVATIONS:
             self.activation = ACTIVATIONS[activation]
+            vars(self).update(phi=self.activation.phi, dphi=self.activation.dphi)
             self.lipschitz = self.activation.lipschitz
         else:
             raise ValueError(
@@ -140,6 +147,8 @@ class ImplicitFunction:
         report: LastSolution,
     ) -> Tensor:
         """Ŷ = X Cᵀ + U Dᵀ (m, q) at the equilibrium of a constrained A (n, n)."""
+        if type(self).solve is not ImplicitFunction.solve:  # a subclass finds X its own way
+            return prediction(U, self.solve(A, F.linear(U, B), X0, report), C, D)
         Y = dense_model(
             U, X0, A, B, C, D, self.activation, self.solver, self.adjoint_solver, report
         )
@@ -179,18 +188,6 @@ class ImplicitFunctionTriu(ImplicitFunction):
     def solve(self, A: Tensor, Z: Tensor, X0: Tensor | None, report: LastSolution) -> Tensor:
         X = triangular_equilibrium(A, Z, self.activation, self.solver, self.adjoint_solver, report)
         return _checked(X, report)
-
-    def predict(
-        self,
-        U: Tensor,
-        X0: Tensor | None,
-        A: Tensor,
-        B: Tensor,
-        C: Tensor,
-        D: Tensor | None,
-        report: LastSolution,
-    ) -> Tensor:
-        return prediction(U, self.solve(A, F.linear(U, B), X0, report), C, D)
 
 
 def _checked(X: Tensor, report: LastSolution) -> Tensor:

@@ -62,7 +62,12 @@ class _ImplicitAdjoint(torch.autograd.Function):
 
         def step(v: Tensor, out: Tensor) -> Tensor:
             (pulled,) = torch.autograd.grad(
-                ctx.image, ctx.point, v.reshape(grad.shape), retain_graph=True
+                ctx.image,
+                ctx.point,
+                v.reshape(grad.shape),
+                retain_graph=True,
+                allow_unused=True,
+                materialize_grads=True,
             )
             return _rows(pulled) + rows
 
@@ -132,4 +137,4 @@ def _solve_without_graph(f: Map, x0: Tensor, solver: Solver) -> Solution:
 
 def _rows(x: Tensor) -> Tensor:
     """View as (samples, features): the first dimension counts samples; a vector is one sample."""
-    return x.reshape(1, -1) if x.dim() < 2 else x.reshape(x.shape[0], -1)
+    return x.reshape(1, -1) if x.dim() < 2 else x.flatten(1)

@@ -53,7 +53,8 @@ class Solution:
     @cached_property
     def converged(self) -> Tensor:
         """(m,) bool: the residual is within the tolerance or, where larger, the rounding error."""
-        return self.residual <= bound(self.value.reshape(self.change.shape), self.tol)
+        limit = bound(self.value.reshape(self.change.shape), self.tol)
+        return (self.residual <= limit) & self.residual.isfinite()
 
     def warn_unless_converged(self, what: str) -> None:
         """Emit one `ImplicitFunctionWarning` if any sample is short of its tolerance."""

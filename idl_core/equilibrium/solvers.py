@@ -30,11 +30,14 @@ class Solver(Protocol):
     @property
     def max_iter(self) -> int: ...
 
-    def solve(self, step: Step, x0: Tensor, unit: Tensor | None = None) -> Solution:
+    def solve(
+        self, step: Step, x0: Tensor, unit: Tensor | None = None, expected: int | None = None
+    ) -> Solution:
         """Solve from x0 (m, n), in at most max_iter applications of the map.
 
         Args:
             unit: 0-d tensor; where given, the tolerance is `tol * unit`.
+            expected: iterations that a like solve took, as a hint of where to measure first.
         """
         ...
 
@@ -69,7 +72,9 @@ class Anderson:
         if self.window < 1:
             raise ValueError(f"window must be at least 1, not {self.window!r}")
 
-    def solve(self, step: Step, x0: Tensor, unit: Tensor | None = None) -> Solution:
+    def solve(
+        self, step: Step, x0: Tensor, unit: Tensor | None = None, expected: int | None = None
+    ) -> Solution:
         criterion = Criterion(self.tol, unit)
         x, count, _ = self.advance(step, x0, criterion, self.max_iter)
         return criterion.solution(x, count)
@@ -158,22 +163,24 @@ class Picard:
         max_iter: bound on applications of the map.
         then: where the predicted number of further iterations makes it worthwhile, hand over to
             this Anderson acceleration (its window is used; tol and max_iter stay these).
-        first_check: iterations before the residual is first measured.
     """
 
     tol: float = 3e-6
     max_iter: int = 300
     then: Anderson | None = None
-    first_check: int = 4
 
     def __post_init__(self) -> None:
         _check_settings(self.tol, self.max_iter)
 
-    def solve(self, step: Step, x0: Tensor, unit: Tensor | None = None) -> Solution:
+    def solve(
+        self, step: Step, x0: Tensor, unit: Tensor | None = None, expected: int | None = None
+    ) -> Solution:
         criterion = Criterion(self.tol, unit)
-        # x0 belongs to the caller and is never written to: two buffers take turns.
-        x, spare, other = x0, torch.empty_like(x0), torch.empty_like(x0)
-        count, stop = 0, min(self.first_check, self.max_iter)
+        # x0, like what a step returns of its own, is never written to: two buffers take turns.
+        own = spare, other = torch.empty_like(x0), torch.empty_like(x0)
+        x = x0
+        first = _FIRST_CHECK if expected is None or expected > _SLOW else expected
+        count, stop = 0, min(first, self.max_iter)
         last_worst, last_count = math.nan, -1
         then = self.then
         while True:
@@ -181,8 +188,9 @@ class Picard:
                 previous, x = x, step(x, spare)
                 spare, other = other, spare
             count = stop
-            # What was before is needed no more: its buffer takes the change, but x0 is not ours.
-            change = torch.sub(x, previous, out=None if previous is x0 else previous).abs_()
+            # What was before is needed no more: its buffer takes the change, if it is one of ours.
+            ours = previous is own[0] or previous is own[1]
+            change = torch.sub(x, previous, out=previous if ours else None).abs_()
             worst = criterion.measure(change, x)
             if worst <= 1 or count == self.max_iter or not math.isfinite(worst):
                 return criterion.solution(x, count)
@@ -190,7 +198,7 @@ class Picard:
                 last_worst = criterion.size / criterion.tol if criterion.tol else math.inf
             more = _iterations_left(worst, last_worst, count - last_count)
             last_worst, last_count = worst, count
-            if then is not None and more > _SLOW and count > self.first_check:
+            if then is not None and more > _SLOW and count > first:
                 left = self.max_iter - count
                 x, used, worst = then.advance(step, x, criterion, left, trial=_TRIAL)
                 count += used
@@ -201,6 +209,8 @@ class Picard:
             stop = min(count + min(more, count), self.max_iter)
 
 
+# Iterations before the residual is first measured: most solves need 5 to 15.
+_FIRST_CHECK = 4
 # Predicted further Picard iterations from which Anderson acceleration costs less.
 _SLOW = 16
 # Iterations within which acceleration must show that it works.
@@ -238,7 +248,9 @@ class Broyden:
         if self.memory < 1:
             raise ValueError(f"memory must be at least 1, not {self.memory!r}")
 
-    def solve(self, step: Step, x0: Tensor, unit: Tensor | None = None) -> Solution:
+    def solve(
+        self, step: Step, x0: Tensor, unit: Tensor | None = None, expected: int | None = None
+    ) -> Solution:
         criterion = Criterion(self.tol, unit)
         x, spare = x0, torch.empty_like(x0)
         image = step(x, spare)
@@ -257,8 +269,9 @@ class Broyden:
             direction = residual - _outer_sum(left, right, residual)
             x = x + direction
             image = step(x, spare)
-            change = image - x - residual
-            residual = residual + change
+            new_residual = image - x
+            change = new_residual - residual
+            residual = new_residual
             # Sherman-Morrison: H <- H + (s - H y) s^T H / (s^T H y)
             mapped = _outer_sum(left, right, change) - change
             row = _outer_sum(right, left, direction) - direction

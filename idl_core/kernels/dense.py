@@ -5,7 +5,6 @@ Picard iteration in place: one fused product-and-sum and one in-place φ an iter
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,7 +13,7 @@ from torch.autograd.function import once_differentiable
 
 from idl_core.activations import Activation
 from idl_core.equilibrium.solution import LastSolution, Solution
-from idl_core.equilibrium.solvers import Picard, Solver
+from idl_core.equilibrium.solvers import Solver
 
 
 def solve_dense(
@@ -30,7 +29,9 @@ def solve_dense(
     return solver.solve(step, activation.phi(Z) if X0 is None else X0)
 
 
-def solve_dense_adjoint(A: Tensor, slope: Tensor, grad: Tensor, solver: Solver) -> Solution:
+def solve_dense_adjoint(
+    A: Tensor, slope: Tensor, grad: Tensor, solver: Solver, forward: Solution
+) -> Solution:
     """Solve V = slope ∘ (V A + grad): A (n, n), slope = φ'(pre-activation) and grad (m, n).
 
     The tolerance is relative to max|grad|, so that scaling a loss scales its gradient.
@@ -40,22 +41,9 @@ def solve_dense_adjoint(A: Tensor, slope: Tensor, grad: Tensor, solver: Solver) 
         return torch.addmm(grad, V, A, out=out).mul_(slope)
 
     unit = grad.abs().amax() if grad.numel() else None
-    return solver.solve(step, slope * grad, unit)
-
-
-def expecting(solver: Solver, like: Solution) -> Solver:
-    """The adjoint's solver, told to measure first where the forward solve was done.
-
-    Forward and adjoint contract at nearly the same rate; a solve that needed acceleration says
-    nothing about plain iteration.
-    """
-    if isinstance(solver, Picard) and isinstance(like.maps, int) and like.maps <= _PLAIN:
-        return replace(solver, first_check=like.maps)
-    return solver
-
-
-# Forward iterations up to which the adjoint is taken to need as many.
-_PLAIN = 16
+    # Forward and adjoint contract at nearly the same rate.
+    expected = forward.maps if isinstance(forward.maps, int) else None
+    return solver.solve(step, slope * grad, unit, expected)
 
 
 class DenseEquilibrium(torch.autograd.Function):
@@ -73,7 +61,8 @@ class DenseEquilibrium(torch.autograd.Function):
         report: LastSolution,
     ) -> Tensor:
         report.forward = solve_dense(A, Z, X0, activation, solver)
-        X = report.forward.value
+        # Its own tensor: X becomes part of the graph, which holds the report.
+        X = report.forward.value.detach()
         ctx.activation, ctx.solver, ctx.report = activation, adjoint_solver, report
         # Z is kept only where φ' cannot be had from X.
         ctx.save_for_backward(A, X, Z if activation.dphi_of_output is None else None)
@@ -108,7 +97,8 @@ class DenseModel(torch.autograd.Function):
     ) -> Tensor:
         Z = U @ B.T
         report.forward = solve_dense(A, Z, X0, activation, solver)
-        X = report.forward.value
+        # Its own tensor: X becomes part of the graph, which holds the report.
+        X = report.forward.value.detach()
         ctx.activation, ctx.solver, ctx.report = activation, adjoint_solver, report
         kept = Z if activation.dphi_of_output is None else None
         ctx.save_for_backward(U, X, kept, A, B, C, D)
@@ -135,22 +125,6 @@ def _adjoint(ctx: Any, A: Tensor, X: Tensor, Z: Tensor | None, grad: Tensor) -> 
         slope = ctx.activation.dphi_of_output(X)
     else:
         slope = ctx.activation.dphi(torch.addmm(Z, X, A.T))
-    solver = _expecting(ctx.solver, ctx.report.forward)
-    ctx.report.adjoint = solve_dense_adjoint(A, slope, grad, solver)
+    ctx.report.adjoint = solve_dense_adjoint(A, slope, grad, ctx.solver, ctx.report.forward)
     ctx.report.adjoint.warn_unless_converged("the adjoint of the implicit model")
     return ctx.report.adjoint.value
-
-
-def _expecting(solver: Solver, forward: Solution) -> Solver:
-    """The adjoint's solver, told to measure first where the forward solve was done.
-
-    The two contract at nearly the same rate; a forward solve that was accelerated says nothing of
-    plain iterations.
-    """
-    if isinstance(solver, Picard) and isinstance(forward.maps, int) and forward.maps <= _PLAIN:
-        return replace(solver, first_check=forward.maps)
-    return solver
-
-
-# Forward iterations up to which the adjoint is taken to need as many.
-_PLAIN = 16

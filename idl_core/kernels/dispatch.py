@@ -32,10 +32,10 @@ def dense_equilibrium(
 ) -> Tensor:
     """X = φ(X Aᵀ + Z) (m, n), differentiable in A (n, n) and Z (m, n); fills `report`."""
     return _in_solve_precision(
-        lambda a, z, x0: DenseEquilibrium.apply(
-            a, z, x0, activation, solver, adjoint_solver, report
+        lambda a, z: DenseEquilibrium.apply(
+            a, z, _start(X0, z), activation, solver, adjoint_solver, report
         ),
-        (A, Z, X0),
+        (A, Z),
     )
 
 
@@ -53,6 +53,7 @@ def dense_model(
 ) -> Tensor:
     """Ŷ = X Cᵀ + U Dᵀ (m, q) with X = φ(X Aᵀ + U Bᵀ); differentiable in U and A to D."""
     dtypes = {U.dtype, A.dtype, B.dtype, C.dtype}
+    X0 = None if X0 is None else X0.to(A.dtype)
     if len(dtypes) == 1 and A.dtype not in _HALF and not torch.is_autocast_enabled(U.device.type):
         Y: Tensor = DenseModel.apply(U, X0, A, B, C, D, activation, solver, adjoint_solver, report)
         return Y
@@ -80,10 +81,10 @@ def low_rank_equilibrium(
 ) -> Tensor:
     """X = φ(X R Lᵀ + Z) (m, n), differentiable in L, R (n, r) and Z (m, n); fills `report`."""
     return _in_solve_precision(
-        lambda left, right, z, x0: LowRankEquilibrium.apply(
-            left, right, z, x0, activation, solver, adjoint_solver, report
+        lambda left, right, z: LowRankEquilibrium.apply(
+            left, right, z, _start(X0, z), activation, solver, adjoint_solver, report
         ),
-        (L, R, Z, X0),
+        (L, R, Z),
     )
 
 
@@ -124,6 +125,11 @@ def recurrent_equilibrium(
         lambda *tensors: RecurrentEquilibrium.apply(*tensors, how),
         (left, right, B, C, D, U, h0),
     )
+
+
+def _start(X0: Tensor | None, like: Tensor) -> Tensor | None:
+    """A warm start in the precision of the solve: it decides no result's."""
+    return None if X0 is None else X0.to(like.dtype)
 
 
 def _in_solve_precision(solve: Callable[..., Tensor], tensors: tuple[Tensor | None, ...]) -> Tensor:

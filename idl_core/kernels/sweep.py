@@ -225,15 +225,15 @@ class _Buffers:
 
         A step starts from the state of the step before or, `again`, from its own.
         """
-        affine, finish, spare = self.chain.affine, self.chain.finish, self.spare
+        affine, finish = self.chain.affine, self.chain.finish
+        spare = [self.spare[i & 1] for i in range(count - 2)]
         for i in range(first, self.size):
             drive, number = self._drive(i), self.start + i
             state, before = self.all_states[i + 1], self.befores[i]
             x = state if again else self.all_states[i]
             if count == 1:
                 x = before.copy_(x)  # x may be the state itself, which is about to be overwritten
-            for remaining in range(count - 1, -1, -1):
-                out = spare[remaining & 1] if remaining > 1 else before if remaining else state
+            for out in (*spare, before, state) if count > 1 else (state,):
                 x = finish(affine(drive, x, out), number)
                 if x is not out:  # not every activation works in place
                     x = out.copy_(x)

@@ -63,7 +63,7 @@ class TriangularEquilibrium(torch.autograd.Function):
     ) -> Tensor:
         X = solve_triangular(A, Z, activation)
         image = activation.phi_(torch.addmm(Z, X, A.T))
-        report.forward = _measured(X, image, solver.tol)
+        report.forward = _measured(X.detach(), image, solver.tol, _sizes(A, X, Z))
         ctx.activation, ctx.tol, ctx.report = activation, adjoint_solver.tol, report
         ctx.save_for_backward(A, X, Z if activation.dphi_of_output is None else None)
         return X
@@ -78,12 +78,19 @@ class TriangularEquilibrium(torch.autograd.Function):
             slope = ctx.activation.dphi(torch.addmm(Z, X, A.T))
         V = solve_triangular_adjoint(A, slope, grad)
         image = torch.addmm(grad, V, A).mul_(slope)
-        ctx.report.adjoint = _measured(V, image, ctx.tol, grad.abs().amax() if len(grad) else None)
+        ctx.report.adjoint = _measured(V.detach(), image, ctx.tol, _sizes(A.T, V, grad))
         return (V.T @ X).triu(1), V, None, None, None, None, None
 
 
-def _measured(value: Tensor, image: Tensor, tol: float, unit: Tensor | None = None) -> Solution:
-    """A direct solution is one application of the map to each state; its residual is rounding."""
-    criterion = Criterion(tol, unit)
+def _sizes(A: Tensor, X: Tensor, Z: Tensor) -> Tensor:
+    """Sum of the magnitudes that are summed up in each entry of X Aᵀ + Z (m, n)."""
+    return torch.addmm(Z.abs(), X.abs(), A.abs().T)
+
+
+def _measured(value: Tensor, image: Tensor, tol: float, sizes: Tensor) -> Solution:
+    """The outcome of a direct solve: its residual is the rounding of sums of these sizes."""
+    n = value.shape[1]
+    rounding = (n + 2) * torch.finfo(value.dtype).eps * float(sizes.amax()) if len(value) else 0.0
+    criterion = Criterion(max(tol, rounding))
     criterion.measure((image - value).abs(), image)
     return criterion.solution(value, maps=1)

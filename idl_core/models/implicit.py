@@ -130,6 +130,8 @@ class ImplicitModel(nn.Module):
         )
 
     def _inputs(self, U: Tensor, X0: Tensor | None) -> Tensor:
+        if U.dim() < 2:
+            raise ValueError(f"inputs have shape {tuple(U.shape)}, not (samples, features)")
         U = U.flatten(1)
         if U.shape[1] != self.input_dim:
             raise ValueError(

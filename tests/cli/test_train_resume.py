@@ -49,9 +49,7 @@ def stop_when(run: Path, text: str, process: subprocess.Popen[str], number: int)
     process.send_signal(number)
 
 
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)]
-)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
 def test_stopped_by_a_signal_and_resumed_is_as_never_stopped(
     idl: Idl, tiny: list[str], tmp_path: Path, number: int, code: int
 ) -> None:
@@ -223,6 +221,30 @@ def test_a_signal_is_a_request_and_a_second_ctrl_c_is_not(
             with pytest.raises(KeyboardInterrupt):
                 signal.raise_signal(number)
     assert signal.getsignal(number) == before
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(
+    idl: Idl, tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def press(self: StopSignals) -> bool:
+        asked.append(1)
+        if len(asked) == 14:
+            signal.raise_signal(signal.SIGINT)
+        return self.received is not None
+
+    monkeypatch.setattr(StopSignals, "__call__", press)
+    answer = idl("train", *tiny, "hydra.run.dir=run")
+    assert answer.code == 130
+    assert answer.out == "run\n"
+    assert "idl train trainer.resume=run" in answer.err
+    assert (answer.summary["status"], answer.summary["steps"]) == ("interrupted", 14)
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert_same_run(
+        idl("train", "trainer.resume=run").run, idl("train", *tiny, "hydra.run.dir=whole").run
+    )
 
 
 def test_the_second_ctrl_c_stops_at_once_and_is_recorded(

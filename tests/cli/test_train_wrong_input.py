@@ -92,6 +92,7 @@ WRONG = [
     ("data=image_folder data.path=nowhere", "nowhere"),
     ("hydra.run.dir=/proc/idl", "cannot write the run directory '/proc/idl'"),
     ("hydra.run.dir=damaged.npz", "damaged.npz"),
+    ("hydra.run.dir='${nope}'", "hydra.run.dir: Interpolation key 'nope' not found"),
     ("hydra.run.dir=damaged.npz/below", "damaged.npz"),
     ("trainer.resume=nowhere", "trainer.resume=nowhere: there is no such folder"),
     ("trainer.resume=damaged.npz", "is a file, not a run directory"),

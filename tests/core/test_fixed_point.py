@@ -1,0 +1,427 @@
+"""One suite for every fixed-point solver, then the adjoints, against NumPy and SciPy."""
+
+from __future__ import annotations
+
+import gc
+import warnings
+import weakref
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import scipy.optimize
+import torch
+from torch import Tensor
+
+from idl_core import (
+    Anderson,
+    Broyden,
+    Implicit,
+    ImplicitFunctionWarning,
+    Phantom,
+    Picard,
+    Unrolled,
+    fixed_point,
+)
+from idl_core.equilibrium import Solver
+
+SOLVERS: dict[str, Callable[..., Solver]] = {
+    "picard": Picard,
+    "picard then anderson": lambda **settings: Picard(then=Anderson(), **settings),
+    "anderson": Anderson,
+    "broyden": Broyden,
+}
+every_solver = pytest.mark.parametrize("make", SOLVERS.values(), ids=SOLVERS)
+SHAPES = [(), (1,), (7,), (4, 6), (1, 1), (2, 3, 2, 2)]
+
+
+def rows(x: Tensor) -> Tensor:
+    return x.reshape(1, -1) if x.dim() < 2 else x.flatten(1)
+
+
+def contraction(shape: tuple[int, ...], nonlinear: bool) -> tuple[Callable, Tensor]:
+    """A map of (m, n) samples that contracts by 0.9 in the max-norm, and its fixed point."""
+    rng = np.random.default_rng(len(shape))
+    m, n = rows(torch.empty(shape)).shape
+    M = rng.normal(size=(n, n))
+    M *= 0.9 / np.abs(M).sum(1, keepdims=True)
+    c = rng.normal(size=(m, n))
+    x = np.zeros((m, n))
+    if nonlinear:
+        for _ in range(2000):
+            x = np.tanh(x @ M.T + c)
+    else:
+        x = np.linalg.solve(np.eye(n) - M, c.T).T
+    slope, shift = torch.tensor(M), torch.tensor(c)
+
+    def f(x: Tensor) -> Tensor:
+        image = rows(x) @ slope.T + shift
+        return (torch.tanh(image) if nonlinear else image).reshape(shape)
+
+    return f, torch.tensor(x).reshape(shape)
+
+
+def worst_residual(f: Callable, x: Tensor) -> Tensor:
+    with torch.no_grad():
+        return rows(f(x) - x).abs().amax(1)
+
+
+@every_solver
+@pytest.mark.parametrize("tol", [1e-3, 1e-11])
+@pytest.mark.parametrize("nonlinear", [False, True], ids=["linear", "nonlinear"])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_finds_the_fixed_point(make: Callable, shape: tuple, nonlinear: bool, tol: float) -> None:
+    f, truth = contraction(shape, nonlinear)
+    x0 = torch.zeros(shape, dtype=torch.float64)
+    solution = fixed_point(f, x0, make(tol=tol, max_iter=1000))
+    samples = rows(x0).shape[0]
+    for figure in (solution.iterations, solution.residual, solution.converged):
+        assert figure.shape == (samples,)
+    assert solution.converged.all()
+    assert (solution.residual <= tol).all()
+    assert (solution.iterations >= 1).all()
+    assert (solution.iterations <= 1000).all()
+    value = solution.value.detach()
+    assert value.shape == shape
+    assert value.dtype == torch.float64
+    assert (worst_residual(f, value) <= tol).all()
+    assert float((value - truth).abs().max()) <= tol / (1 - 0.9)
+    assert torch.count_nonzero(x0) == 0
+
+
+@every_solver
+@pytest.mark.parametrize("start", [0.0, 1.0, -50.0])
+def test_x0_changes_the_way_and_not_the_answer(make: Callable, start: float) -> None:
+    f, truth = contraction((3, 4), nonlinear=True)
+    x0 = torch.full((4, 3), start, dtype=torch.float64).T  # not contiguous
+    kept = x0.clone()
+    value = fixed_point(f, x0, make(tol=1e-10, max_iter=1000)).value
+    assert float((value.detach() - truth).abs().max()) <= 1e-9
+    assert torch.equal(x0, kept)
+    again = fixed_point(f, truth, make(tol=1e-10, max_iter=1000))
+    assert int(again.iterations.max()) <= 4  # nothing is left to do
+
+
+@every_solver
+def test_maps_that_return_what_is_not_theirs_to_overwrite(make: Callable) -> None:
+    """Their own argument, or a tensor of the caller: neither may serve as a buffer."""
+    x0 = torch.ones(2, 3)
+    assert torch.equal(fixed_point(lambda x: x, x0, make()).value, torch.ones(2, 3))
+    constant = torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
+    kept = constant.clone()
+    assert torch.equal(fixed_point(lambda x: constant, x0, make()).value, kept)
+    assert torch.equal(constant, kept)
+    assert torch.equal(x0, torch.ones(2, 3))
+
+
+@every_solver
+def test_one_hard_sample_does_not_spoil_the_others(make: Callable) -> None:
+    """Sample 2 is translated for ever; the others are solved and say so."""
+    slope = torch.tensor([[0.1], [-0.5], [1.0], [0.3]], dtype=torch.float64)
+
+    def f(x: Tensor) -> Tensor:
+        return slope * x + 1
+
+    with pytest.warns(ImplicitFunctionWarning, match="1 of 4 samples") as said:
+        solution = fixed_point(
+            f, torch.zeros(4, 2, dtype=torch.float64), make(tol=1e-9, max_iter=60)
+        )
+    assert len(said) == 1
+    assert "60" in str(said[0].message)  # the count
+    assert f"{1.0:.3e}" in str(said[0].message)  # and the error
+    assert solution.converged.tolist() == [True, True, False, True]
+    assert not solution.all_converged
+    truth = (1 / (1 - slope[[0, 1, 3]])).expand(3, 2)
+    assert torch.allclose(solution.value.detach()[[0, 1, 3]], truth, atol=1e-8)
+    assert (solution.residual[[0, 1, 3]] <= 1e-9).all()
+    assert float(solution.residual[2]) == pytest.approx(1.0)
+
+
+@every_solver
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_non_finite_sample_ends_the_solve(make: Callable, bad: float) -> None:
+    shift = torch.ones(3, 2)
+    shift[1] = bad
+    calls = 0
+
+    def f(x: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        return 0.9 * torch.cos(x) + shift
+
+    with pytest.warns(ImplicitFunctionWarning) as said, torch.no_grad():
+        solution = fixed_point(f, torch.zeros(3, 2), make(max_iter=1000))
+    assert len(said) == 1
+    assert calls <= 10
+    assert not solution.converged[1]
+    residual = worst_residual(f, solution.value)
+    assert (residual[solution.converged] <= 3e-6).all()
+
+
+@every_solver
+def test_overflow_is_not_convergence(make: Callable) -> None:
+    with pytest.warns(ImplicitFunctionWarning, match="2 of 2 samples"), torch.no_grad():
+        solution = fixed_point(lambda x: 1e10 * x * x.abs() + 1, torch.ones(2, 3), make())
+    assert not solution.all_converged
+    assert not solution.converged.any()
+    assert int(solution.iterations.max()) <= 50
+
+
+def test_infinity_is_not_convergence() -> None:
+    """Here the residual is infinite and so is the value that its rounding is measured by."""
+    with pytest.warns(ImplicitFunctionWarning, match="2 of 2 samples"), torch.no_grad():
+        solution = fixed_point(lambda x: 1e10 * x, torch.ones(2, 3), Picard())
+    assert not solution.converged.any()
+
+
+@every_solver
+@pytest.mark.parametrize("max_iter", [1, 2, 3, 5, 21, 60])
+def test_max_iter_bounds_the_calls_of_the_map(make: Callable, max_iter: int) -> None:
+    calls = 0
+
+    def f(x: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        return x + 1  # no fixed point
+
+    with pytest.warns(ImplicitFunctionWarning), torch.no_grad():
+        solution = fixed_point(f, torch.zeros(2, 3), make(max_iter=max_iter))
+    assert calls == max_iter == int(solution.iterations.max())
+
+
+@every_solver
+def test_iterations_are_the_calls_of_the_map(make: Callable) -> None:
+    f, _ = contraction((4, 6), nonlinear=True)
+    calls = 0
+
+    def counted(x: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        return f(x)
+
+    with torch.no_grad():
+        solution = fixed_point(counted, torch.zeros(4, 6, dtype=torch.float64), make())
+    assert calls == int(solution.iterations.max())
+
+
+@every_solver
+@pytest.mark.parametrize("shape", [(0, 5), (3, 0), (0,)], ids=str)
+def test_nothing_to_solve(make: Callable, shape: tuple) -> None:
+    weight = torch.ones((), requires_grad=True)
+    solution = fixed_point(lambda x: 0.5 * torch.tanh(weight * x), torch.zeros(shape), make())
+    assert solution.value.shape == shape
+    assert solution.all_converged
+    assert (
+        solution.converged.shape == solution.residual.shape == (rows(torch.empty(shape)).shape[0],)
+    )
+    solution.value.sum().backward()
+    assert float(weight.grad) == 0
+
+
+@every_solver
+def test_float32_residual_is_the_true_one(make: Callable) -> None:
+    """From a bad start the first residuals are huge: none of their rounding may stay."""
+    torch.manual_seed(0)
+    for x0 in 1e4 * torch.randn(50, 1):
+        slope, shift = 0.9 * torch.rand(1), 0.01 * torch.rand(1)
+        with torch.no_grad():
+            solution = fixed_point(lambda x, a=slope, b=shift: a * x + b, x0, make())
+        residual = slope * solution.value + shift - solution.value
+        assert solution.all_converged
+        assert float(residual.abs()) <= 3.1e-6
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_broyden_solves_what_does_not_contract(seed: int) -> None:
+    """Against SciPy's Newton-Krylov, on a map whose Jacobian has norm about 3 everywhere."""
+    rng = np.random.default_rng(seed)
+    Q = np.linalg.qr(rng.normal(size=(5, 5)))[0]
+    c = rng.normal(size=5)
+    truth = scipy.optimize.root(
+        lambda x: 3 * Q @ x + 0.2 * np.sin(x) + c - x, np.zeros(5), tol=1e-13
+    ).x
+    turn, shift = torch.tensor(Q), torch.tensor(c)
+
+    def f(x: Tensor) -> Tensor:
+        return 3 * x @ turn.T + 0.2 * torch.sin(x) + shift
+
+    x0 = torch.zeros(2, 5, dtype=torch.float64)
+    solution = fixed_point(f, x0, Broyden(tol=1e-10))
+    assert solution.all_converged
+    assert torch.allclose(solution.value.detach(), torch.tensor(truth).expand(2, 5), atol=1e-8)
+    with pytest.warns(ImplicitFunctionWarning):
+        assert not fixed_point(f, x0, Picard(tol=1e-10)).all_converged
+
+
+@pytest.mark.parametrize("make", [SOLVERS["anderson"], SOLVERS["picard then anderson"]])
+def test_anderson_needs_fewer_maps_where_picard_is_slow(make: Callable) -> None:
+    torch.manual_seed(0)
+    M = torch.rand(20, 20, dtype=torch.float64)
+    M *= 0.99 / M.sum(1, keepdim=True)
+    c = torch.rand(6, 20, dtype=torch.float64)
+    f, x0 = (lambda x: x @ M.T + c), torch.zeros(6, 20, dtype=torch.float64)
+    plain = fixed_point(f, x0, Picard(tol=1e-8, max_iter=5000))
+    fast = fixed_point(f, x0, make(tol=1e-8, max_iter=5000))
+    assert 5 * int(fast.iterations.max()) <= int(plain.iterations.max())
+    assert (worst_residual(f, fast.value) <= 1e-8).all()
+
+
+# Gradients.
+
+
+@every_solver
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3), (2, 3, 1, 2)], ids=str)
+def test_gradcheck(make: Callable, shape: tuple) -> None:
+    torch.manual_seed(0)
+    n = rows(torch.empty(shape)).shape[1]
+    weight = (torch.randn(n, n, dtype=torch.float64) / (2 * n)).requires_grad_()
+    shift = torch.randn(shape, dtype=torch.float64, requires_grad=True)
+    x0 = torch.zeros(shape, dtype=torch.float64)
+
+    def value(weight: Tensor, shift: Tensor) -> Tensor:
+        def f(x: Tensor) -> Tensor:
+            return torch.tanh((rows(x) @ weight.T).reshape(shape) + shift)
+
+        return fixed_point(f, x0, make(tol=1e-13, max_iter=2000)).value
+
+    assert torch.autograd.gradcheck(value, (weight, shift))
+
+
+@pytest.mark.parametrize("backward", SOLVERS.values(), ids=SOLVERS)
+def test_implicit_gradient_is_the_dense_linear_solve(backward: Callable) -> None:
+    torch.manual_seed(0)
+    M = torch.randn(5, 5, dtype=torch.float64)
+    M *= 0.9 / M.abs().sum(1, keepdim=True)
+    c = torch.randn(3, 5, dtype=torch.float64, requires_grad=True)
+    adjoint = Implicit(backward(tol=1e-12, max_iter=2000))
+    x = fixed_point(
+        lambda x: torch.tanh(x @ M.T + c), torch.zeros(3, 5).double(), Picard(1e-13, 2000), adjoint
+    ).value
+    grad = torch.randn(3, 5, dtype=torch.float64)
+    x.backward(grad)
+    for i in range(3):  # x = tanh(Mx + c): dx = (I - S M)^{-1} S dc
+        S = torch.diag(1 - x.detach()[i] ** 2)
+        expected = S @ torch.linalg.solve((torch.eye(5, dtype=torch.float64) - S @ M).T, grad[i])
+        assert torch.allclose(c.grad[i], expected, atol=1e-9)
+
+
+def test_the_adjoint_says_when_it_did_not_converge() -> None:
+    c = torch.ones(2, 3, requires_grad=True)
+    adjoint = Implicit(Picard(max_iter=2))
+    solution = fixed_point(lambda x: 0.9 * torch.sin(x) + c, torch.zeros(2, 3), adjoint=adjoint)
+    with pytest.warns(ImplicitFunctionWarning, match="adjoint") as said:
+        solution.value.sum().backward()
+    assert len(said) == 1
+
+
+def test_the_adjoint_tolerance_is_relative_to_the_gradient() -> None:
+    c = torch.linspace(0, 1, 6).reshape(2, 3).requires_grad_()
+    x = fixed_point(lambda x: 0.9 * torch.sin(x) + c, torch.zeros(2, 3)).value
+    (full,) = torch.autograd.grad(x.sum(), c, retain_graph=True)
+    (tiny,) = torch.autograd.grad(x.sum() * 2.0**-20, c)
+    assert torch.equal(full * 2.0**-20, tiny)
+
+
+def test_a_map_that_does_not_depend_on_x_has_a_gradient() -> None:
+    c = torch.tensor([[1.0, 2.0]], requires_grad=True)
+    fixed_point(lambda x: 2 * c, torch.zeros(1, 2)).value.sum().backward()
+    assert torch.equal(c.grad, torch.full((1, 2), 2.0))
+
+
+@pytest.mark.parametrize("adjoint", [Implicit(), Phantom(2)], ids=str)
+def test_no_gradient_for_x0(adjoint: object) -> None:
+    x0 = torch.zeros(2, 3, requires_grad=True)
+    c = torch.ones(2, 3, requires_grad=True)
+    fixed_point(lambda x: 0.5 * torch.sin(x) + c, x0, adjoint=adjoint).value.sum().backward()
+    assert x0.grad is None
+    assert c.grad is not None
+
+
+@pytest.mark.parametrize("adjoint", [Implicit(), Phantom(2), Unrolled(3)], ids=str)
+def test_no_grad_builds_no_graph(adjoint: object) -> None:
+    c = torch.ones(2, 3, requires_grad=True)
+    with torch.no_grad():
+        solution = fixed_point(lambda x: 0.5 * torch.sin(x) + c, c, adjoint=adjoint)
+    assert not solution.value.requires_grad
+
+
+def problem() -> tuple[Callable[[Tensor, Tensor, Tensor], Tensor], Tensor, Tensor]:
+    torch.manual_seed(0)
+    M = (torch.randn(4, 4, dtype=torch.float64) / 8).requires_grad_()
+    c = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
+    return lambda x, M, c: torch.tanh(x @ M.T + c), M, c
+
+
+@pytest.mark.parametrize(("steps", "damping"), [(1, 1.0), (3, 1.0), (4, 0.5)])
+def test_phantom_is_some_steps_at_the_fixed_point(steps: int, damping: float) -> None:
+    """One undamped step is Jacobian-free backpropagation: G ∂f/∂θ at the fixed point."""
+    f, M, c = problem()
+    x0, grad = torch.zeros(3, 4, dtype=torch.float64), torch.randn(3, 4, dtype=torch.float64)
+    found = fixed_point(lambda x: f(x, M, c), x0, Picard(1e-13), Phantom(steps, damping))
+    gradients = torch.autograd.grad(found.value, (M, c), grad)
+    x = x0
+    for _ in range(500):
+        x = f(x, M, c).detach()
+    for _ in range(steps):
+        x = (1 - damping) * x + damping * f(x, M, c)
+    expected = torch.autograd.grad(x, (M, c), grad)
+    assert torch.allclose(found.value, x, atol=1e-12)
+    for one, other in zip(gradients, expected, strict=True):
+        assert torch.allclose(one, other, atol=1e-12)
+
+
+@pytest.mark.parametrize("steps", [1, 5])
+def test_unrolled_is_the_loop(steps: int) -> None:
+    f, M, c = problem()
+    x0 = torch.ones(3, 4, dtype=torch.float64, requires_grad=True)
+    grad = torch.randn(3, 4, dtype=torch.float64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # stopping short was asked for
+        solution = fixed_point(lambda x: f(x, M, c), x0, adjoint=Unrolled(steps))
+    x: Tensor = x0
+    for _ in range(steps):
+        before, x = x, f(x, M, c)
+    assert torch.equal(solution.value, x)
+    assert (solution.iterations == steps).all()
+    assert torch.allclose(solution.residual, (x - before).detach().abs().amax(1))
+    assert not solution.converged.any()
+    found = torch.autograd.grad(solution.value, (M, c, x0), grad)
+    for one, other in zip(found, torch.autograd.grad(x, (M, c, x0), grad), strict=True):
+        assert torch.allclose(one, other, atol=1e-14)
+
+
+@pytest.mark.parametrize("adjoint", [Implicit(), Phantom(2), Unrolled(3)], ids=str)
+@pytest.mark.parametrize("backward", [True, False])
+def test_nothing_outlives_its_last_reference(adjoint: object, backward: bool) -> None:
+    """Cycles would keep the activations of whole training steps until the collector runs."""
+    gc.collect()
+    gc.disable()
+    try:
+        c = torch.ones(2, 3, requires_grad=True)
+        drive = 2 * c  # an intermediate that only the graph holds
+        solution = fixed_point(
+            lambda x, drive=drive: 0.5 * torch.sin(x) + drive, torch.zeros(2, 3), adjoint=adjoint
+        )
+        watched = [weakref.ref(drive), weakref.ref(solution), weakref.ref(solution.value)]
+        if backward:
+            solution.value.sum().backward()
+        del drive, solution
+        assert [ref() for ref in watched] == [None, None, None]
+    finally:
+        gc.enable()
+
+
+def test_settings_out_of_range() -> None:
+    for make in (Picard, Anderson, Broyden):
+        for wrong in ({"tol": 0.0}, {"tol": -1.0}, {"tol": float("nan")}, {"max_iter": 0}):
+            with pytest.raises(ValueError, match=next(iter(wrong))):
+                make(**wrong)
+    for make, name in ((Anderson, "window"), (Broyden, "memory")):
+        with pytest.raises(ValueError, match=name):
+            make(**{name: 0})
+    for make in (Phantom, Unrolled):
+        with pytest.raises(ValueError, match="steps"):
+            make(steps=0)
+    for damping in (0.0, 1.5):
+        with pytest.raises(ValueError, match="damping"):
+            Phantom(damping=damping)
