@@ -47,6 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     SIGTERM. What is raised beyond these is a bug of ours, and Python exits with 1.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    # Before torch is loaded. Its threads wait for each other by spinning, by default for so long
+    # that beside another busy process each small step costs a time slice; a short spin does not.
+    os.environ.setdefault("GOMP_SPINCOUNT", "5000")
     try:
         code = _run(words)
         sys.stdout.flush()  # here, where a reader that has gone away is understood

@@ -35,7 +35,7 @@ class ImplicitConfig:
     hidden_dim: Count = 100
     activation: Activation = "relu"
     wellposed: Literal["inf", "triu", "none"] = "inf"
-    projection: Literal["ball", "row", "global"] = "ball"
+    projection: Literal["ball", "row", "global"] = "global"
     kappa: Fraction = 0.99
     no_D: bool = False
     bias: bool = False

@@ -60,7 +60,7 @@ class ImplicitFunction:
     tol: float = 3e-6
     grad_tol: float = 3e-6
     kappa: float = 0.99
-    projection: str = "ball"
+    projection: str = "global"
     lipschitz: float = 1.0  # of phi: ‖A‖∞ is kept within kappa / max(1, lipschitz)
 
     _activation: ClassVar[Activation] = ACTIVATIONS["relu"]

@@ -92,9 +92,9 @@ def scale_rows(A: Tensor, kappa: float) -> Tensor:
 
 def scale_globally(A: Tensor, kappa: float) -> Tensor:
     """Scale all of A (k, n) by one factor so that its largest row sum is at most kappa."""
-    largest = norm_inf(A)
-    over = largest > kappa
-    return A * torch.where(over, kappa / torch.where(over, largest, 1.0), 1.0)
+    with torch.no_grad():
+        inside = float(norm_inf(A)) <= kappa
+    return A if inside else A * (kappa / norm_inf(A))
 
 
 PROJECTIONS: dict[str, Projection] = {

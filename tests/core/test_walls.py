@@ -25,7 +25,6 @@ CORE = {
     "kernels": {"activations", "equilibrium"},
     "functions": {"activations", "kernels", "equilibrium", "wellposed"},
     "models": {"activations", "functions", "kernels", "equilibrium", "wellposed"},
-    "sim": {"activations", "equilibrium", "models", "wellposed"},
     "training": set(),
 }
 
