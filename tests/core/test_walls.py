@@ -25,6 +25,7 @@ CORE = {
     "kernels": {"activations", "equilibrium"},
     "functions": {"activations", "kernels", "equilibrium", "wellposed"},
     "models": {"activations", "functions", "kernels", "equilibrium", "wellposed"},
+    "sim": {"activations", "equilibrium", "models", "wellposed"},
     "training": set(),
 }
 

@@ -1,0 +1,5 @@
+"""SIM under the import name users know. Re-exports only."""
+
+from idl_core.sim import SIM, NoActivations, NotEnoughMemory
+
+__all__ = ["SIM", "NoActivations", "NotEnoughMemory"]

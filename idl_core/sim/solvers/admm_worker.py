@@ -1,0 +1,84 @@
+"""The process that `ADMMMultiGPUSolver` starts, one a rank: reads a job, solves its share."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.elastic.multiprocessing.errors import record
+
+from idl_core.sim.solvers.admm_rows import ADMMSettings
+from idl_core.sim.solvers.elastic import Penalty
+from idl_core.sim.solvers.sharded_gram import Samples
+from idl_core.sim.solvers.sharded_solve import Job, sharded_solve
+
+
+@record
+def main(folder: str) -> None:
+    """Solve every block of the job in `folder`; rank 0 writes the answers there."""
+    _die_with_parent()
+    path = Path(folder)
+    job = json.loads((path / "job.json").read_text())
+    torch.set_num_threads(job["threads"])
+    local = int(os.environ["LOCAL_RANK"])
+    device = torch.device("cpu")
+    if job["gpu_ids"]:
+        device = torch.device("cuda", job["gpu_ids"][local])
+        torch.cuda.set_device(device)
+    backend = "nccl" if job["gpu_ids"] else "gloo"
+    dist.init_process_group(backend, timeout=timedelta(seconds=job["timeout"]))
+    try:
+        for block in job["blocks"]:
+            _solve(path, block, device)
+        dist.barrier()
+    finally:
+        dist.destroy_process_group()
+
+
+def _solve(path: Path, block: dict[str, Any], device: torch.device) -> None:
+    name = block["name"]
+    data = np.load(path / "data.npy", mmap_mode="r", allow_pickle=False)
+    target = np.load(path / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+    job = Job(
+        block["states"],
+        block["kappa"],
+        Penalty(**block["penalty"]),
+        ADMMSettings(**block["settings"]),
+        block["batch"],
+        getattr(torch, block["dtype"]),
+    )
+    mine = path / f"progress_{dist.get_rank()}.json"
+
+    def on_check(iteration: int, gap: Tensor, done: Tensor) -> None:
+        worst = float(gap.max()) if len(gap) else 0.0
+        said = {"block": name, "rows": target.shape[1], "iteration": iteration, "worst": worst}
+        draft = mine.with_suffix(".part")
+        draft.write_text(json.dumps(said))
+        draft.replace(mine)
+
+    answers = sharded_solve(Samples(data, target), job, device, on_check)
+    if dist.get_rank() == 0:
+        for field in ("v", "objective", "gap", "iterations"):
+            whole = torch.cat([getattr(part, field) for part in answers])
+            np.save(path / f"{name}_{field}.npy", whole.cpu().numpy(), allow_pickle=False)
+        (path / f"{name}_history.json").write_text(json.dumps([p.history for p in answers]))
+
+
+def _die_with_parent() -> None:
+    """On Linux, have the kernel end this process when the one that started it ends."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,196 @@
+"""The SIM model: training, evaluation, and what it becomes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from idl.sim import SIM
+from idl.sim.solvers import (
+    ADMMSolver,
+    BaseSolver,
+    CVXSolver,
+    LeastSquareSolver,
+    ProjectedGDLowRankSolver,
+)
+from idl_core.equilibrium import Picard
+from idl_core.sim.activation_names import activation_name
+from idl_core.sim.equilibrium_states import equilibrium_states
+from idl_core.wellposed import norm_inf, project_rows
+
+
+def teacher(activation: nn.Module | None = None) -> nn.Sequential:
+    torch.manual_seed(0)
+    act = activation or nn.ReLU()
+    return nn.Sequential(
+        nn.Linear(10, 8, bias=False),
+        act,
+        nn.Linear(8, 6, bias=False),
+        act,
+        nn.Linear(6, 3, bias=False),
+    )
+
+
+def digits(model: nn.Module, m: int = 120) -> DataLoader[tuple[Tensor, Tensor]]:
+    """Inputs with the labels that the network gives them."""
+    torch.manual_seed(1)
+    x = torch.randn(m, 2, 5)
+    return DataLoader(TensorDataset(x, model(x.flatten(1)).argmax(1)), batch_size=50)
+
+
+class Flat(nn.Module):
+    """A network on pictures."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model(x.flatten(1))
+
+
+def test_a_network_within_the_ball_is_reproduced() -> None:
+    model = teacher()
+    with torch.no_grad():
+        model[2].weight.mul_(0.9 / model[2].weight.abs().sum(1).max())
+    data = digits(model)
+    sim = SIM(dtype=torch.float64).train(ADMMSolver(1e-9, 1e-9, gap_tol=1e-6), Flat(model), data)
+    inputs = data.dataset.tensors[0]  # type: ignore[attr-defined]
+    torch.testing.assert_close(
+        sim(inputs).float(), model(inputs.flatten(1)).detach(), atol=2e-3, rtol=0
+    )
+    assert sim.evaluate(data) > 0.98
+
+
+@pytest.mark.parametrize("standardize", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    "solver", [ADMMSolver(), ProjectedGDLowRankSolver(rank=3, num_epoch=200)], ids=["admm", "low"]
+)
+def test_it_becomes_an_implicit_model(
+    solver: BaseSolver, dtype: torch.dtype, standardize: bool
+) -> None:
+    data = digits(teacher())
+    sim = SIM(dtype=dtype, standardize=standardize, atol=1e-6).train(solver, Flat(teacher()), data)
+    model = sim.to_implicit_model()
+    assert model.A.dtype == dtype
+    assert project_rows(model.A, sim.radius) is model.A
+    assert torch.equal(model.effective_A(), model.A)
+    inputs = data.dataset.tensors[0].to(dtype)  # type: ignore[attr-defined]
+    torch.testing.assert_close(model(inputs), sim(inputs), atol=2e-4, rtol=1e-4)
+    model(inputs).square().mean().backward()
+    assert model.A.grad is not None
+
+
+def test_well_posedness_allows_for_a_steeper_activation() -> None:
+    data = digits(teacher(nn.SiLU()))
+    sim = SIM(activation_fn="silu").train(ADMMSolver(), Flat(teacher(nn.SiLU())), data)
+    assert float(norm_inf(sim.weights["A"])) <= 0.99 / 1.09  # type: ignore[arg-type]
+    inputs = data.dataset.tensors[0]  # type: ignore[attr-defined]
+    torch.testing.assert_close(sim.to_implicit_model()(inputs), sim(inputs), atol=1e-4, rtol=1e-4)
+
+
+def test_an_activation_of_ones_own_is_evaluated_but_has_no_implicit_model() -> None:
+    def bent(x: Tensor) -> Tensor:
+        return torch.where(x > 0, x, 0.5 * x)
+
+    model = teacher(nn.LeakyReLU(0.5))
+    data = digits(model)
+    sim = SIM(activation_fn=bent, standardize=True).train(ADMMSolver(), Flat(model), data)
+    assert 0 <= sim.evaluate(data) <= 1
+    with pytest.raises(ValueError, match="activation_fn must be one of"):
+        sim.to_implicit_model()
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        (torch.nn.functional.relu, "relu"),
+        (torch.relu, "relu"),
+        (nn.ReLU(inplace=True), "relu"),
+        (torch.tanh, "tanh"),
+        ("gelu", "gelu"),
+        (nn.LeakyReLU(0.2), None),
+        (lambda x: x, None),
+    ],
+)
+def test_activations_are_recognised(given: object, name: str | None) -> None:
+    assert activation_name(given) == name  # type: ignore[arg-type]
+
+
+def test_least_squares_says_whether_it_is_well_posed() -> None:
+    solver = LeastSquareSolver()
+    sim = SIM().train(solver, Flat(teacher()), digits(teacher()))
+    assert solver.report is not None
+    norm = float(norm_inf(sim.weights["A"]))  # type: ignore[arg-type]
+    assert ("not below 1" in solver.report.notes[0]) == (norm >= 1)
+
+
+def test_a_solver_of_ones_own_needs_only_solve() -> None:
+    class Zero(BaseSolver):
+        def solve(self, X, U, Z, Y, model_config):  # type: ignore[no-untyped-def]
+            assert {"activation_fn", "device", "atol", "kappa"} <= set(model_config)
+            n, p, q = len(X), len(U), len(Y)
+            return np.zeros((n, n)), np.zeros((n, p)), np.zeros((q, n)), np.zeros((q, p))
+
+    sim = SIM().train(Zero(), Flat(teacher()), digits(teacher()))
+    assert not sim(torch.randn(4, 10)).any()
+    assert sim.quality is not None
+    assert sim.quality.sparsity == {"A": 1.0, "B": 1.0, "C": 1.0, "D": 1.0}
+
+
+def test_figures_have_the_names_of_the_summary() -> None:
+    sim = SIM().train(ADMMSolver(), Flat(teacher()), digits(teacher()))
+    assert sim.quality is not None
+    wanted = {"norm_inf_A", "sparsity", "state_mse", "output_mse", "objective", "duality_gap"}
+    assert wanted | {"solve_s", "solver"} <= set(sim.quality.figures())
+    assert list(sim.quality.layer_mse) == ["model.3", "model.1"] or len(sim.quality.layer_mse) == 2
+
+
+def test_to_changes_dtype_and_stays_in_the_ball() -> None:
+    sim = SIM(dtype=torch.float64).train(ADMMSolver(), Flat(teacher()), digits(teacher()))
+    A = sim.to(dtype=torch.float32).weights["A"]
+    assert A is not None
+    assert A.dtype == torch.float32
+    assert float(A.abs().sum(1).max()) <= 0.99
+    sim.to_implicit_model()
+
+
+def test_before_training_it_says_so() -> None:
+    with pytest.raises(RuntimeError, match="call train first"):
+        SIM()(torch.zeros(1, 3))
+
+
+def test_wrong_inputs_are_named() -> None:
+    sim = SIM().train(ADMMSolver(), Flat(teacher()), digits(teacher()))
+    with pytest.raises(ValueError, match="SIM has 10"):
+        sim(torch.zeros(2, 9))
+    with pytest.raises(ValueError, match="nothing to evaluate"):
+        sim.evaluate([])
+    for settings in ({"kappa": 1.0}, {"atol": 0.0}, {"activation_fn": "rellu"}):
+        with pytest.raises(ValueError, match=next(iter(settings))):
+            SIM(**settings)  # type: ignore[arg-type]
+
+
+def test_evaluation_takes_a_fifth_of_picards_maps_on_the_bound() -> None:
+    """Nonnegative rows on the bound: Picard iteration gains 1 % a step."""
+    torch.manual_seed(0)
+    A = torch.rand(40, 40, dtype=torch.float64)
+    A = 0.99 * A / A.sum(1, keepdim=True)
+    B, inputs = torch.rand(40, 5, dtype=torch.float64), torch.rand(30, 5, dtype=torch.float64)
+    quick = equilibrium_states(A, B, inputs, torch.relu, 1e-8)
+    shift = inputs @ B.T
+    slow = Picard(1e-10, 10_000).solve(lambda x, out: torch.relu(x @ A.T + shift), 0 * shift)
+    assert 5 * int(quick.iterations.max()) <= int(slow.iterations.max())
+    torch.testing.assert_close(quick.value, slow.value, atol=2e-6, rtol=0)
+
+
+def test_the_tutorial_runs_as_written() -> None:
+    data = digits(teacher(), 40)
+    sim = SIM(activation_fn=torch.nn.functional.relu, device="cpu", dtype=torch.float32)
+    solver = CVXSolver(regen_states=True)
+    sim.train(solver=solver, model=Flat(teacher()), dataloader=data)
+    assert 0 <= sim.evaluate(data) * 100 <= 100

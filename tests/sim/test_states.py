@@ -1,0 +1,183 @@
+"""Where states come from: hooks, files, scaling."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from idl.sim import SIM, NoActivations
+from idl.sim.solvers import ADMMSolver
+from idl_core.sim import memory
+from idl_core.sim.memory import NotEnoughMemory
+from idl_core.sim.scaling import Scalers
+from idl_core.sim.state_files import load_states, save_states
+from idl_core.sim.states import Layer, activation_modules
+
+
+def network(seed: int = 0) -> nn.Sequential:
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        nn.Linear(6, 5, bias=False),
+        nn.ReLU(),
+        nn.Linear(5, 4, bias=False),
+        nn.ReLU(),
+        nn.Linear(4, 3),
+    )
+
+
+def loader(m: int = 20, p: int = 6) -> DataLoader[tuple[Tensor, Tensor]]:
+    torch.manual_seed(1)
+    return DataLoader(TensorDataset(torch.randn(m, p), torch.zeros(m).long()), batch_size=8)
+
+
+def test_states_are_those_of_the_network_deepest_first() -> None:
+    model, data = network(), loader()
+    sim = SIM()
+    states = sim.get_states(model, data)
+    inputs = data.dataset.tensors[0]  # type: ignore[attr-defined]
+    z1 = model[0](inputs)
+    z2 = model[2](F.relu(z1))
+    expected = torch.cat([z2, z1], 1).detach().numpy().T
+    np.testing.assert_allclose(states["Z"], expected, atol=1e-6)
+    np.testing.assert_allclose(states["X"], np.maximum(expected, 0), atol=1e-6)
+    np.testing.assert_allclose(states["U"], inputs.numpy().T)
+    np.testing.assert_allclose(states["Y"], model(inputs).detach().numpy().T, atol=1e-6)
+    assert sim.layers == [Layer("3", 0, 4), Layer("1", 4, 9)]
+
+
+def test_the_network_is_left_as_it_was() -> None:
+    model = network().train()
+    SIM().get_states(model, loader())
+    assert model.training
+    assert all(p.requires_grad for p in model.parameters())
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+
+
+def test_activations_in_place_keep_their_pre_activations() -> None:
+    model = nn.Sequential(nn.Linear(6, 5), nn.ReLU(inplace=True), nn.Linear(5, 2))
+    states = SIM().get_states(model, loader())
+    assert (states["Z"] < 0).any()
+
+
+def test_one_module_called_twice_gives_two_layers() -> None:
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(6, 5), nn.Linear(5, 4)
+            self.relu = nn.ReLU()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.relu(self.second(self.relu(self.first(x))))
+
+    sim = SIM()
+    assert sim.get_states(Shared(), loader())["X"].shape == (9, 20)
+    assert [layer.name for layer in sim.layers] == ["relu", "relu"]
+
+
+class Functional(nn.Module):
+    """Calls its activation as a function."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(6, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.first(x))
+
+
+def test_a_functional_activation_is_an_error_that_says_so() -> None:
+    with pytest.raises(NoActivations, match="calls relu as a function"):
+        SIM().get_states(Functional(), loader())
+
+
+def test_no_activation_is_an_error() -> None:
+    with pytest.raises(NoActivations, match="no activation module"):
+        SIM().get_states(nn.Linear(6, 3), loader())
+
+
+def test_an_activation_that_is_not_called_is_an_error() -> None:
+    model = Functional()
+    model.unused = nn.ReLU()
+    with pytest.raises(NoActivations, match="calls none"):
+        SIM().get_states(model, loader())
+
+
+def test_another_activation_than_the_network_has_is_an_error() -> None:
+    with pytest.raises(ValueError, match="is not tanh"):
+        SIM(activation_fn=torch.tanh).get_states(network(), loader())
+
+
+def test_skip_layers_takes_the_last_activation_of_each_block() -> None:
+    def block() -> nn.Sequential:
+        return nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 6), nn.ReLU())
+
+    model = nn.Sequential(block(), block(), nn.Linear(6, 2))
+    assert list(activation_modules(model, None).values()) == ["0.1", "0.3", "1.1", "1.3"]
+    # Of a module with more than two children each child is a block.
+    assert list(activation_modules(model, 2).values()) == ["0.3", "1.3"]
+    # With at most three it is entered; its blocks have four, each a block of one activation.
+    assert list(activation_modules(model, 3).values()) == ["0.1", "0.3", "1.1", "1.3"]
+    states = SIM(skip_layers=2).get_states(model, loader())
+    assert states["X"].shape == (12, 20)
+
+
+@pytest.mark.parametrize("name", ["states.npz", "states.safetensors", "states"])
+def test_states_go_to_disk_and_back(name: str, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    sim = SIM().train(ADMMSolver(), network(), loader(), save_states_path=tmp_path / name)
+    again = SIM().train(ADMMSolver(), states_data_path=tmp_path / name)
+    assert again.layers == sim.layers
+    for key, weight in sim.weights.items():
+        assert weight is not None
+        assert torch.equal(weight, again.weights[key])  # type: ignore[arg-type]
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+def test_a_pickle_is_not_read(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    np.save(tmp_path / "states.npy", {"X": 1}, allow_pickle=True)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="could run code"):
+        load_states(tmp_path / "states.npy")
+
+
+def test_a_file_of_something_else_is_named(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    np.savez(tmp_path / "other.npz", X=np.ones(2))
+    with pytest.raises(ValueError, match="has no U, Z, Y"):
+        load_states(tmp_path / "other.npz")
+    with pytest.raises(FileNotFoundError, match="no states file"):
+        load_states(tmp_path / "absent.npz")
+
+
+def test_what_was_there_before_survives_a_failed_write(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "s.npz").write_text("mine")
+    with pytest.raises(KeyError):
+        save_states(tmp_path / "s.npz", {"X": np.ones((1, 1))}, [])
+    assert (tmp_path / "s.npz").read_text() == "mine"
+
+
+def test_scaling_keeps_the_equilibrium() -> None:
+    rng = np.random.default_rng(0)
+    Z = rng.normal(size=(4, 30)) * np.array([[0.1], [1], [10], [0]])
+    states = {"X": np.maximum(Z, 0), "Z": Z, "U": rng.normal(size=(3, 30)), "Y": Z[:2] * 5}
+    scaled = Scalers.fit(states).apply(states)
+    np.testing.assert_allclose(scaled["X"], np.maximum(scaled["Z"], 0))
+    np.testing.assert_allclose((scaled["U"] ** 2).mean(1), 1)
+    np.testing.assert_allclose((scaled["X"][:3] ** 2).mean(1), 1)
+
+
+def test_too_little_memory_is_told_before_it_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "available_bytes", lambda device: 1000)
+    with pytest.raises(NotEnoughMemory, match="use fewer samples, or skip_layers"):
+        SIM().get_states(network(), loader())
+    states = [np.ones((3, 5)), np.ones((4, 5)), np.ones((3, 5)), np.ones((2, 5))]
+    with pytest.raises(NotEnoughMemory, match="use fewer samples"):
+        ADMMSolver().solve(*states, {"kappa": 0.9})
+
+
+def test_an_empty_loader_is_an_error() -> None:
+    with pytest.raises(ValueError, match="no batches"):
+        SIM().get_states(network(), [])
+    with pytest.raises(ValueError, match="states_data_path"):
+        SIM().train(ADMMSolver(), network())
