@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -49,9 +50,11 @@ class TextDataset(Dataset):
     """A text in windows; `output_dim` is the size of the vocabulary, `input_shape` (block_size,).
 
     tokenizer: encodes a prompt and decodes what a model says
+    chars_per_token: characters of the whole text over its tokens
     """
 
     tokenizer: Tokenizer | None = None
+    chars_per_token: float = 1.0
 
     def to(self, device: torch.device | str) -> TextDataset:
         """The same data set with every split on `device`."""
@@ -79,9 +82,12 @@ def text_dataset(request: Request, text: str) -> TextDataset:
     """
     block_size = whole_number(request, "block_size", BLOCK_SIZE)
     test_fraction = fraction(request, "test_fraction", TEST_FRACTION)
-    tokenizer = tokenizer_for(str(request.options.get("tokenizer", "characters")), text)
+    tokenizer = _tokenizer(request, text)
     kind = np.uint8 if tokenizer.size <= 256 else np.int32
-    tokens = torch.from_numpy(np.array(tokenizer.encode(text), dtype=kind))
+    try:
+        tokens = torch.from_numpy(np.array(tokenizer.encode(text), dtype=kind))
+    except DatasetError as error:  # a tokenizer that was made for another text
+        raise DatasetError(f"{request.name}: {error}") from None
     rows = rows_by_fraction(len(tokens), request.val_fraction, test_fraction)
     parts = dict(zip(("train", "val", "test"), tokens.split(rows), strict=True))
     for name, part in parts.items():
@@ -101,7 +107,14 @@ def text_dataset(request: Request, text: str) -> TextDataset:
         output_dim=tokenizer.size,
         class_names=(),
         tokenizer=tokenizer,
+        chars_per_token=len(text) / max(1, len(tokens)),
     )
+
+
+def _tokenizer(request: Request, text: str) -> Tokenizer:
+    """The one that was given as it is, or the one of a name made for the text."""
+    given = request.options.get("tokenizer", "characters")
+    return tokenizer_for(given, text) if isinstance(given, str) else cast(Tokenizer, given)
 
 
 def _load_shakespeare(request: Request) -> Dataset:

@@ -117,7 +117,7 @@ def _read_parquet(path: Path, wanted: str | None) -> tuple[str, np.ndarray]:
         from pyarrow import parquet  # type: ignore[import-not-found,unused-ignore]
     except ImportError:
         raise DatasetError(
-            f"{path}: reading Parquet needs pyarrow: pip install pyarrow, or give a CSV."
+            f"{path}: reading Parquet needs pyarrow: pip install 'idl[parquet]', or give a CSV."
         ) from None
     try:
         header = parquet.read_schema(path).names

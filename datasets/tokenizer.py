@@ -69,7 +69,7 @@ class GPT2Tokenizer:
             import tiktoken  # type: ignore[import-not-found,unused-ignore]
         except ImportError:
             raise DatasetError(
-                "data.tokenizer=gpt2 needs tiktoken: pip install tiktoken, or use "
+                "data.tokenizer=gpt2 needs tiktoken: pip install 'idl[gpt2]', or use "
                 "data.tokenizer=characters."
             ) from None
         try:

@@ -13,12 +13,22 @@ from typing import Any
 import torch
 from torch import nn
 
-from idl_cli import schema
+from idl_cli import schema, sequence_options
 from idl_cli.errors import InputError, close_match
 from idl_core import functions
-from idl_core.models import MLP, ImplicitModel
-from idl_core.training import TASKS, Schedule, Settings, Task, constant, cosine, step_decay
-from idl_datasets import Dataset, DatasetError, load
+from idl_core.models import GPT, GRU, LSTM, MLP, ImplicitGPT, ImplicitModel, ImplicitRNN
+from idl_core.training import (
+    TASKS,
+    Language,
+    Regression,
+    Schedule,
+    Settings,
+    Task,
+    constant,
+    cosine,
+    step_decay,
+)
+from idl_datasets import Dataset, DatasetError, SeriesDataset, TextDataset, Tokenizer, load
 
 _WELLPOSED = {
     "inf": functions.ImplicitFunctionInf,
@@ -57,9 +67,77 @@ def _mlp(config: schema.MLPConfig, dataset: Dataset) -> nn.Module:
     )
 
 
+def _rnn(config: sequence_options.RNNConfig, dataset: Dataset) -> nn.Module:
+    return ImplicitRNN(
+        _features(dataset),
+        dataset.output_dim,
+        config.implicit_hidden_dim,
+        config.hidden_dim,
+        residual=config.residual,
+        f=_WELLPOSED[config.wellposed],
+        no_D=config.no_D,
+        bias=config.bias,
+        mitr=config.mitr,
+        grad_mitr=config.grad_mitr,
+        tol=config.tol,
+        grad_tol=config.grad_tol,
+        kappa=config.kappa,
+        is_low_rank=config.is_low_rank,
+        rank=config.rank,
+        activation=config.activation,
+        projection=config.projection,
+    )
+
+
+def _recurrent_baseline(
+    config: sequence_options.GRUConfig | sequence_options.LSTMConfig, dataset: Dataset
+) -> nn.Module:
+    kind = GRU if config.name == "gru" else LSTM
+    return kind(
+        _features(dataset),
+        dataset.output_dim,
+        config.hidden_dim,
+        config.num_layers,
+        residual=config.residual,
+    )
+
+
+def _attention(config: sequence_options.AttentionConfig, dataset: Dataset) -> nn.Module:
+    return ImplicitGPT(
+        dataset.output_dim,
+        config.n_embd,
+        dataset.input_shape[0],
+        config.n_layer,
+        config.n_head,
+        config.dropout,
+        config.fixed_point_iter,
+        config.attention_version,
+        config.is_low_rank,
+        config.rank,
+        tol=config.tol,
+        mitr=config.mitr,
+    )
+
+
+def _gpt(config: sequence_options.GPTConfig, dataset: Dataset) -> nn.Module:
+    return GPT(
+        dataset.output_dim,
+        config.n_embd,
+        dataset.input_shape[0],
+        config.n_layer,
+        config.n_head,
+        config.dropout,
+    )
+
+
 MODELS: dict[type, Callable[[Any, Dataset], nn.Module]] = {
     schema.ImplicitConfig: _implicit,
     schema.MLPConfig: _mlp,
+    sequence_options.RNNConfig: _rnn,
+    sequence_options.GRUConfig: _recurrent_baseline,
+    sequence_options.LSTMConfig: _recurrent_baseline,
+    sequence_options.AttentionConfig: _attention,
+    sequence_options.GPTConfig: _gpt,
 }
 
 
@@ -74,20 +152,32 @@ def build_model(config: schema.ModelConfig, dataset: Dataset) -> nn.Module:
         raise InputError(f"model={config.name}: {error}") from error
 
 
-def build_dataset(
-    config: schema.DataConfig, seed: int, progress: Callable[[str, int, int | None], None]
-) -> Dataset:
-    """The data set on the CPU. Raises: InputError where it is absent, damaged or unknown."""
-    try:
-        return load(
-            config.name,
-            root=config.root,
-            val_fraction=config.val_fraction,
-            seed=seed,
-            path=config.path,
-            download=config.download,
-            progress=progress,
+def _features(dataset: Dataset) -> int:
+    """Features of a time step. Raises: ValueError where a sample is no sequence."""
+    if len(dataset.input_shape) != 2:
+        raise ValueError(
+            f"a sample of data={dataset.name} has the shape {dataset.input_shape}, which is no "
+            "sequence: it must be (time, features)"
         )
+    return dataset.input_shape[1]
+
+
+def build_dataset(
+    config: schema.AnyDataConfig,
+    seed: int,
+    progress: Callable[[str, int, int | None], None],
+    tokenizer: Tokenizer | None = None,
+) -> Dataset:
+    """The data set on the CPU. Raises: InputError where it is absent, damaged or unknown.
+
+    Args:
+        tokenizer: of the run that the data are for; None: made for the text.
+    """
+    options = {name: value for name, value in schema.as_plain(config).items() if value is not None}
+    if tokenizer is not None:
+        options["tokenizer"] = tokenizer
+    try:
+        return load(seed=seed, progress=progress, **options)
     except DatasetError as error:
         raise InputError(str(error)) from error
 
@@ -135,6 +225,10 @@ def build_schedule(
 def build_task(dataset: Dataset, monitor: str = "loss") -> Task:
     """The task of a data set. Raises: InputError where `monitor` is none of its figures."""
     task = TASKS[dataset.task]
+    if isinstance(dataset, SeriesDataset):  # figures in the file's own units
+        task = Regression(dataset.center, dataset.scale)
+    if isinstance(dataset, TextDataset):
+        task = Language(dataset.chars_per_token)
     if monitor not in task.figure_names:
         raise InputError(
             f"trainer.monitor={monitor}: {dataset.name} has {', '.join(task.figure_names)}."

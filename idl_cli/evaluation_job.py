@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from idl_cli import build
 from idl_cli.errors import InputError
+from idl_cli.forecast import NAME as FORECAST
+from idl_cli.forecast import draw_forecast, persistence_figures
 from idl_cli.job import Job
+from idl_cli.results_table import print_results
 from idl_cli.resume import read_config
 from idl_cli.run_lookup import existing_run
-from idl_cli.schema import DataConfig, EvalConfig, EvalDataConfig, as_plain
+from idl_cli.saved_tokenizer import read_tokenizer
+from idl_cli.schema import AnyDataConfig, EvalConfig, EvalDataConfig, TextConfig, as_plain
 from idl_cli.solver_watch import SolverWatch
-from idl_cli.tables import Column, print_table
-from idl_cli.typed_settings import read_settings
+from idl_cli.trained_model import read_trained
+from idl_cli.typed_settings import read_settings, read_value
 from idl_core.training import (
     Checkpoint,
     CheckpointError,
-    CheckpointFolder,
+    Figures,
     evaluate,
     load_weights,
 )
-from idl_datasets import Dataset
+from idl_datasets import Dataset, SeriesDataset
 
 
 def compute(job: Job) -> float:
@@ -37,10 +39,15 @@ def compute(job: Job) -> float:
     config = read_settings(EvalConfig, job.values)
     run = existing_run(config.run)
     trained = read_config(run)
-    checkpoint = _checkpoint(run, config)
+    checkpoint = read_trained(run, config.checkpoint)
     device = build.choose_device(config.device, "device")
     data = chosen_data(trained.data, config.data)
-    dataset = build.build_dataset(data, trained.seed, job.screen.loading)
+    # Another text is read with the characters that the model knows.
+    tokenizer = read_tokenizer(run) if isinstance(trained.data, TextConfig) else None
+    is_text = isinstance(data, TextConfig)
+    dataset = build.build_dataset(
+        data, trained.seed, job.screen.loading, tokenizer if is_text else None
+    )
     _check_fit(dataset, checkpoint)
     precision = trained.trainer.precision
     model = build.build_model(trained.model, dataset)
@@ -49,13 +56,23 @@ def compute(job: Job) -> float:
         load_weights(model, checkpoint.tensors)
     except CheckpointError as error:
         raise InputError(f"'{run}': {error}") from error
-    split = getattr(dataset.to(device), config.split)
+    dataset = dataset.to(device)
+    split = getattr(dataset, config.split)
     if split is None:
         raise InputError(f"split={config.split}: the run was trained with data.val_fraction=0")
 
-    job.claim().write_settings(as_plain(config), job.typed)
+    directory = job.claim()
+    directory.write_settings(as_plain(config), job.typed)
+    task = build.build_task(dataset)
+    batch_size = config.batch_size or trained.trainer.eval_batch_size
     with SolverWatch(job.screen.say) as watch:
-        figures = evaluate(model, split, build.build_task(dataset), config.batch_size, precision)
+        figures = evaluate(model, split, task, batch_size, precision)
+        rows: dict[str, Figures] = {config.split: figures}
+        if isinstance(dataset, SeriesDataset):
+            rows["persistence"] = persistence_figures(dataset, split, task)
+            job.facts["persistence"] = {config.split: rows["persistence"]}
+            drawn = directory.figures / FORECAST
+            draw_forecast(drawn, model, dataset, split, batch_size, precision)
     progress = checkpoint.state.get("progress", {})
     job.facts |= {
         "seed": trained.seed,
@@ -74,32 +91,20 @@ def compute(job: Job) -> float:
         config.split: figures,
     }
     if job.number is None:
-        columns = [Column("", [config.split])]
-        columns += [Column(name, [f"{v:.4f}"], number=True) for name, v in figures.items()]
-        print_table(columns)
+        print_results(rows)
     return figures["loss"]
 
 
-def chosen_data(trained: DataConfig, typed: EvalDataConfig) -> DataConfig:
-    """The data of the training with what was typed put into it, or another data set altogether."""
+def chosen_data(trained: AnyDataConfig, typed: EvalDataConfig) -> AnyDataConfig:
+    """The data of the training with what was typed put into it, or another data set altogether.
+
+    Raises: InputError for a setting that the data set does not have.
+    """
     given = {name: value for name, value in as_plain(typed).items() if value is not None}
     if typed.name is None or typed.name == trained.name:
-        return dataclasses.replace(trained, **given)
-    return DataConfig(**given)
-
-
-def _checkpoint(run: Path, config: EvalConfig) -> Checkpoint:
-    """The checkpoint that was asked for. Raises: InputError where it is absent or damaged."""
-    folder = CheckpointFolder(run / "checkpoints")
-    try:
-        if config.checkpoint == "best":
-            return folder.load_best()
-        last, _, _ = folder.load()
-    except CheckpointError as error:
-        raise InputError(str(error)) from error
-    if last is None:
-        raise InputError(f"no checkpoint in '{folder.folder}'")
-    return last
+        given = as_plain(trained) | given
+    config: AnyDataConfig = read_value(AnyDataConfig, given, "data")
+    return config
 
 
 def _check_fit(dataset: Dataset, checkpoint: Checkpoint) -> None:

@@ -18,6 +18,7 @@ from idl_cli.errors import InputError, RunFailed, close_match
 COMMANDS = {
     "train": ("idl_cli.train", "train a model: idl train model=implicit data=cifar10"),
     "eval": ("idl_cli.eval", "evaluate a run on its test set: idl eval run=<dir> [data=...]"),
+    "generate": ("idl_cli.generate", "text from a run: idl generate run=<dir> prompt=..."),
     "runs": ("idl_cli.runs", "table of runs: idl runs [dir] [--sort KEY]"),
     "compare": ("idl_cli.compare", "what differs between runs: idl compare RUN RUN"),
     "plot": ("idl_cli.plot", "figures of a run: idl plot run=<dir>"),

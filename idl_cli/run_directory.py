@@ -2,6 +2,7 @@
 
 config.yaml      the resolved configuration
 overrides.yaml   what was typed
+tokenizer.json   of a language model: what its tokens stand for
 metrics.jsonl    figures, a JSON object a line
 checkpoints/     best and last
 figures/
@@ -31,6 +32,7 @@ except ImportError:  # not on Windows: there a run is not locked
 CONTENTS = (
     "config.yaml",
     "overrides.yaml",
+    "tokenizer.json",
     "metrics.jsonl",
     "checkpoints",
     "figures",

@@ -13,18 +13,30 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, get_args
 
+from idl_cli.sequence_options import (
+    Activation,
+    AttentionConfig,
+    GPTConfig,
+    GRUConfig,
+    LSTMConfig,
+    RNNConfig,
+    SpikyConfig,
+    TextConfig,
+    TimeSeriesConfig,
+    check_rank,
+)
 from idl_cli.typed_settings import (
     Count,
     Fraction,
     Natural,
     NonNegative,
+    OpenFraction,
     Positive,
     Range,
     annotations_of,
+    names_of,
     read_settings,
 )
-
-Activation = Literal["relu", "leaky_relu", "tanh", "sigmoid", "silu", "gelu", "elu", "softplus"]
 
 
 @dataclass(frozen=True)
@@ -47,12 +59,7 @@ class ImplicitConfig:
     grad_tol: Positive = 3e-6
 
     def __post_init__(self) -> None:
-        if self.is_low_rank and self.rank is None:
-            raise ValueError("rank is needed with is_low_rank=true")
-        if self.rank is not None and not self.is_low_rank:
-            raise ValueError(f"rank={self.rank} has no effect unless is_low_rank=true")
-        if self.rank is not None and self.rank > self.hidden_dim:
-            raise ValueError(f"rank={self.rank}: it must be at most hidden_dim={self.hidden_dim}")
+        check_rank(self.rank, self.is_low_rank, "hidden_dim", self.hidden_dim)
 
 
 @dataclass(frozen=True)
@@ -67,9 +74,11 @@ class MLPConfig:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """A data set by name; `path` for the user's own."""
+    """Samples without an order: pictures and arrays; `path` for the user's own."""
 
-    name: str = "digits"
+    name: Literal[
+        "digits", "mnist", "fashion_mnist", "cifar10", "image_folder", "arrays"
+    ] = "digits"  # fmt: skip
     root: str | None = None
     path: str | None = None
     val_fraction: Fraction = 0.1
@@ -89,7 +98,7 @@ class AdamConfig:
 @dataclass(frozen=True)
 class AdamWConfig:
     name: Literal["adamw"] = "adamw"
-    lr: Positive = 5e-3
+    lr: Positive = 1e-3
     beta1: Fraction = 0.9
     beta2: Fraction = 0.999
     eps: Positive = 1e-8
@@ -173,7 +182,10 @@ class WandbConfig:
     tags: tuple[str, ...] = ()
 
 
-ModelConfig = ImplicitConfig | MLPConfig
+ModelConfig = (
+    ImplicitConfig | MLPConfig | RNNConfig | GRUConfig | LSTMConfig | AttentionConfig | GPTConfig
+)
+AnyDataConfig = DataConfig | SpikyConfig | TimeSeriesConfig | TextConfig
 OptimizerConfig = AdamConfig | AdamWConfig | SGDConfig
 SchedulerConfig = ConstantConfig | CosineConfig | StepConfig
 LoggerConfig = NoLoggerConfig | WandbConfig
@@ -185,7 +197,7 @@ class TrainConfig:
 
     name: str
     model: ModelConfig
-    data: DataConfig
+    data: AnyDataConfig
     optimizer: OptimizerConfig
     scheduler: SchedulerConfig
     trainer: TrainerConfig
@@ -195,6 +207,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_run_name(self.name)
+        check_model_takes(self.model, self.data)
 
 
 @dataclass(frozen=True)
@@ -206,6 +219,14 @@ class EvalDataConfig:
     path: str | None = None
     val_fraction: Fraction | None = None
     download: bool | None = None
+    column: str | None = None
+    look_back: Count | None = None
+    horizon: Count | None = None
+    level: Count | None = None
+    test_fraction: OpenFraction | None = None
+    rows: tuple[Natural, ...] | None = None
+    block_size: Count | None = None
+    tokenizer: str | None = None
 
 
 @dataclass(frozen=True)
@@ -217,7 +238,7 @@ class EvalConfig:
     data: EvalDataConfig = field(default_factory=EvalDataConfig)
     checkpoint: Literal["best", "last"] = "best"
     split: Literal["train", "val", "test"] = "test"
-    batch_size: Count = 1000
+    batch_size: Count | None = None
     device: str = "auto"
     debug: bool = False
 
@@ -254,7 +275,7 @@ def known_keys(kind: type) -> dict[str, list[str]]:
         for option in (hint, *get_args(hint)):
             if isinstance(option, type) and dataclasses.is_dataclass(option):
                 for name in annotations_of(option):
-                    keys.setdefault(f"{group}.{name}", []).append(getattr(option, "name", ""))
+                    keys.setdefault(f"{group}.{name}", []).extend(names_of(option))
     return keys
 
 
@@ -271,3 +292,31 @@ def check_device(device: str) -> None:
     """Raise ValueError unless `device` is written like one."""
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
         raise ValueError(f"device={device}: choose auto, cpu, cuda or cuda:<number>")
+
+
+def check_model_takes(model: ModelConfig, data: AnyDataConfig) -> None:
+    """Raise ValueError where data of this kind mean nothing to the model.
+
+    The vector models read a window of a series as a vector; arrays can hold sequences, so that only
+    their shape tells.
+    """
+    is_text = isinstance(data, TextConfig)
+    is_series = isinstance(data, SpikyConfig | TimeSeriesConfig)
+    if isinstance(model, AttentionConfig | GPTConfig):
+        if not is_text:
+            raise ValueError(
+                f"model={model.name} reads text, which data={data.name} is not: choose "
+                "data=pydoc, shakespeare or text"
+            )
+    elif is_text:
+        raise ValueError(
+            f"model={model.name} does not read text, which data={data.name} is: choose "
+            "model=attention or gpt"
+        )
+    elif isinstance(model, RNNConfig | GRUConfig | LSTMConfig) and not (
+        is_series or data.name == "arrays"
+    ):
+        raise ValueError(
+            f"model={model.name} reads series, which data={data.name} is not: choose "
+            "data=spiky or timeseries, or model=implicit or mlp"
+        )

@@ -15,27 +15,29 @@ from torch import nn
 
 from idl_cli import build
 from idl_cli.errors import InputError, RunFailed
+from idl_cli.forecast import NAME as FORECAST
+from idl_cli.forecast import draw_forecast, persistence_figures
 from idl_cli.job import Interrupted, Job
 from idl_cli.metrics_record import MetricsRecord
+from idl_cli.results_table import print_results
 from idl_cli.resume import read_config, resumed_config, run_to_resume
 from idl_cli.run_directory import RunDirectory
+from idl_cli.saved_tokenizer import write_tokenizer
 from idl_cli.schema import ModelConfig, TrainConfig, WandbConfig, as_plain, train_config
 from idl_cli.solver_watch import SolverWatch
 from idl_cli.stop_signals import StopSignals
-from idl_cli.tables import Column, print_table
 from idl_core.training import (
     Callback,
     Callbacks,
     CheckpointError,
     CheckpointFolder,
-    Figures,
     FitResult,
     NonFiniteLoss,
     Task,
     evaluate,
     fit,
 )
-from idl_datasets import Dataset
+from idl_datasets import Dataset, SeriesDataset, TextDataset
 
 
 @dataclass
@@ -61,6 +63,8 @@ def compute(job: Job) -> float:
     parts = _build(job, config)
     with StopSignals() as stop:
         directory = _open_directory(job, config, old)
+        if isinstance(parts.dataset, TextDataset) and parts.dataset.tokenizer is not None:
+            write_tokenizer(directory.path, parts.dataset.tokenizer)
         with _recording(job, config, directory) as (callback, watch):
             checkpoints = CheckpointFolder(
                 directory.checkpoints, fingerprint(config.model, parts.dataset)
@@ -74,7 +78,7 @@ def compute(job: Job) -> float:
                     stop.exit_code,
                 )
             job.screen.close()
-            job.facts["test"] = _evaluate_test(parts)
+            job.facts |= _evaluate_test(parts, directory.figures / FORECAST)
             callback.on_evaluation(result.progress, "test", job.facts["test"], False)
         _show(job, result)
     if stop.received and job.number is not None:  # too late for this job, meant for the sweep
@@ -90,6 +94,8 @@ def fingerprint(model: ModelConfig, dataset: Dataset) -> str:
         "input_shape": list(dataset.input_shape),
         "output_dim": dataset.output_dim,
     }
+    if isinstance(dataset, TextDataset) and dataset.tokenizer is not None:
+        facts["tokenizer"] = dataset.tokenizer.state()
     return json.dumps(facts, sort_keys=True)
 
 
@@ -178,11 +184,26 @@ def _fit(
         raise RunFailed(f"{error}: {kept}lower optimizer.lr or set trainer.grad_clip") from error
 
 
-def _evaluate_test(parts: Ingredients) -> Figures:
-    trainer = parts.config.trainer
-    return evaluate(
-        parts.model, parts.dataset.test, parts.task, trainer.eval_batch_size, trainer.precision
-    )
+def _evaluate_test(parts: Ingredients, forecast: Path) -> dict[str, Any]:
+    """The figures of the test split; of a series also persistence's, of every split, and a picture.
+
+    Args:
+        forecast: where the picture goes.
+    """
+    trainer, dataset = parts.config.trainer, parts.dataset
+    size, precision = trainer.eval_batch_size, trainer.precision
+    facts: dict[str, Any] = {
+        "test": evaluate(parts.model, dataset.test, parts.task, size, precision)
+    }
+    if isinstance(dataset, SeriesDataset):
+        splits = {"train": dataset.train, "val": dataset.val, "test": dataset.test}
+        facts["persistence"] = {
+            name: persistence_figures(dataset, split, parts.task)
+            for name, split in splits.items()
+            if split is not None
+        }
+        draw_forecast(forecast, parts.model, dataset, dataset.test, size, precision)
+    return facts
 
 
 def _facts(result: FitResult, watch: SolverWatch) -> dict[str, Any]:
@@ -200,16 +221,13 @@ def _facts(result: FitResult, watch: SolverWatch) -> dict[str, Any]:
 def _show(job: Job, result: FitResult) -> None:
     """The table of results; in a sweep one line, as the sweep ends in a table of its own."""
     splits = {split: job.facts[split] for split in ("train", "val", "test") if job.facts[split]}
-    names = list(next(iter(splits.values())))
     if job.number is not None:
         told = "  ".join(f"{name} {value:.4g}" for name, value in splits["test"].items())
         job.screen.say(f"job {job.number} done: test {told}")
         return
-    columns = [Column("", list(splits))]
-    for name in names:
-        cells = [f"{splits[split][name]:.4f}" for split in splits]
-        columns.append(Column(name, cells, number=True))
-    print_table(columns)
+    if "persistence" in job.facts:
+        splits["test, persistence"] = job.facts["persistence"]["test"]
+    print_results(splits)
     best = f", best at step {result.best_step}" if result.val else ""
     print(
         f"{job.facts['parameters']:,} parameters, {result.progress.epoch} epochs, "

@@ -46,6 +46,7 @@ Natural = Annotated[int, Range(low=0)]
 Positive = Annotated[float, Range(low=0, open_low=True)]
 NonNegative = Annotated[float, Range(low=0)]
 Fraction = Annotated[float, Range(low=0, high=1, open_high=True)]
+OpenFraction = Annotated[float, Range(low=0, high=1, open_low=True, open_high=True)]
 
 
 def read_settings(kind: type[T], values: object, key: str = "") -> T:
@@ -130,7 +131,7 @@ def _option(options: list[Any], value: object, key: str) -> Any:
     """Of a group's options (classes with a `name` of their own) the one that `value` names."""
     if len(options) == 1:
         return options[0]
-    by_name = {option.name: option for option in options}
+    by_name = {name: option for option in options for name in names_of(option)}
     if not isinstance(value, Mapping):
         raise InputError(f"{key}={_shown(value)}: choose from {', '.join(by_name)}.")
     return by_name[_choice(tuple(by_name), value.get("name"), f"{key}.name")]
@@ -165,6 +166,12 @@ def _plain(kind: type, value: object, key: str) -> Any:
             return number if kind is float else int(value if isinstance(value, int) else number)
     wanted = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}[kind]
     raise InputError(f"{key}={_shown(value)}: it must be {wanted}")
+
+
+def names_of(option: type) -> tuple[str, ...]:
+    """The names that a group's option goes by: one class can stand for several; else ('',)."""
+    hint = annotations_of(option).get("name")
+    return get_args(hint) if get_origin(hint) is Literal else ("",)
 
 
 @functools.cache

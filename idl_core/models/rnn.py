@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from idl_core.equilibrium.solution import LastSolution
 from idl_core.functions import ImplicitFunction
 from idl_core.kernels import Recurrence, recurrent_equilibrium
+from idl_core.models.forecast_head import ForecastHead
 from idl_core.models.implicit import ImplicitModel
 
 
@@ -136,6 +137,7 @@ class ImplicitRNN(nn.Module):
         output_dim: features of the prediction.
         implicit_hidden_dim: n, number of states of the equilibrium of a step.
         hidden_dim: features that pass from step to step.
+        residual: predict the change from the last input, see `ForecastHead`.
         **options: as of `ImplicitRNNCell`.
 
     Raises:
@@ -148,11 +150,13 @@ class ImplicitRNN(nn.Module):
         output_dim: int,
         implicit_hidden_dim: int,
         hidden_dim: int,
+        *,
+        residual: bool = False,
         **options: Any,
     ) -> None:
         super().__init__()
         self.recurrent = ImplicitRNNCell(input_dim, implicit_hidden_dim, hidden_dim, **options)
-        self.linear = nn.Linear(hidden_dim, output_dim)
+        self.linear = ForecastHead(hidden_dim, output_dim, input_dim if residual else None)
 
     @property
     def last_solution(self) -> LastSolution:
@@ -176,8 +180,10 @@ class ImplicitRNN(nn.Module):
         Raises:
             ValueError: x or h0 of another shape.
         """
-        h = self.recurrent(x, h0)[0] if return_sequence else self.recurrent.last(x, h0)
-        prediction: Tensor = self.linear(h)
+        if return_sequence:
+            prediction: Tensor = self.linear(self.recurrent(x, h0)[0], x)
+            return prediction
+        prediction = self.linear(self.recurrent.last(x, h0), x[:, -1] if x.shape[1] else None)
         return prediction
 
 

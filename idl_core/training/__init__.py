@@ -9,7 +9,7 @@ from idl_core.training.checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
-from idl_core.training.evaluation import Batches, Precision, evaluate
+from idl_core.training.evaluation import Batches, Precision, evaluate, predict
 from idl_core.training.loop import FitResult, Settings, epoch_order, fit
 from idl_core.training.schedule import Schedule, constant, cosine, step_decay
 from idl_core.training.state import NonFiniteLoss
@@ -41,6 +41,7 @@ __all__ = [
     "evaluate",
     "fit",
     "load_weights",
+    "predict",
     "read_checkpoint",
     "step_decay",
     "write_checkpoint",

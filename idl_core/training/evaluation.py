@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal, Protocol
 
 import torch
@@ -22,6 +23,7 @@ class Batches(Protocol):
         """Inputs and targets of the samples numbered in `index` (int64, on the device)."""
 
 
+@torch.no_grad()
 def evaluate(
     model: nn.Module, split: Batches, task: Task, batch_size: int, precision: Precision = "32"
 ) -> Figures:
@@ -29,22 +31,36 @@ def evaluate(
 
     The figures are exact for the split: they do not depend on `batch_size`.
     """
-    device = device_of(model)
     measures: list[Measure] = []
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            for first in range(0, len(split), batch_size):
-                index = torch.arange(first, min(first + batch_size, len(split)), device=device)
-                inputs, targets = split.batch(index)
-                outputs = forward(model, inputs, precision)
-                measures.append(task.measure(outputs, targets, task.loss(outputs, targets)))
-    finally:
-        model.train(was_training)
+    for outputs, targets in _outputs(model, split, batch_size, precision):
+        measures.append(task.measure(outputs, targets, task.loss(outputs, targets)))
     if not measures:
         raise ValueError("an empty split has no figures")
     return task.figures(task.sums(measures))
+
+
+@torch.no_grad()
+def predict(
+    model: nn.Module, split: Batches, batch_size: int, precision: Precision = "32"
+) -> Tensor:
+    """The model's outputs on every sample of `split`, in order, in evaluation mode."""
+    return torch.cat([outputs for outputs, _ in _outputs(model, split, batch_size, precision)])
+
+
+def _outputs(
+    model: nn.Module, split: Batches, batch_size: int, precision: Precision
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Outputs and targets of a split, batch by batch, the model in evaluation mode meanwhile."""
+    device = device_of(model)
+    was_training = model.training
+    model.eval()
+    try:
+        for first in range(0, len(split), batch_size):
+            index = torch.arange(first, min(first + batch_size, len(split)), device=device)
+            inputs, targets = split.batch(index)
+            yield forward(model, inputs, precision), targets
+    finally:
+        model.train(was_training)
 
 
 def forward(model: nn.Module, inputs: Tensor, precision: Precision) -> Tensor:

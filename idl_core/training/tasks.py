@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 import torch
@@ -61,12 +62,18 @@ class Classification:
         return {"loss": loss / count, "accuracy": correct / count}
 
 
+@dataclass(frozen=True)
 class Regression:
     """Values (b, q) or (b,) against values of that shape: mean squared error and its relatives.
 
-    `r2` and `mape` are those of scikit-learn: r2 is averaged over the q outputs, a constant output
-    counts 1 where it is met exactly and 0 where not, and `mape` is a fraction, not a percentage.
+    `loss` is the mean squared error of the values as they are trained on, the other figures are in
+    the units of `center + scale * values`. `r2` and `mape` are those of scikit-learn: r2 is
+    averaged over the q outputs, a constant output counts 1 where it is met exactly and 0 where not,
+    and `mape` is a fraction, not a percentage.
     """
+
+    center: float = 0.0
+    scale: float = 1.0
 
     name: ClassVar[str] = "regression"
     figure_names: ClassVar[tuple[str, ...]] = ("loss", "mse", "mae", "mape", "r2")
@@ -76,8 +83,8 @@ class Regression:
         return functional.mse_loss(outputs, targets.reshape(outputs.shape))
 
     def measure(self, outputs: Tensor, targets: Tensor, loss: Tensor) -> Measure:
-        outputs = outputs.detach().reshape(len(outputs), -1).double()
-        targets = targets.reshape(outputs.shape).double()
+        outputs = outputs.detach().reshape(len(outputs), -1).double() * self.scale + self.center
+        targets = targets.reshape(outputs.shape).double() * self.scale + self.center
         error = outputs - targets
         smallest = torch.finfo(torch.float64).eps  # as scikit-learn: a target of 0 divides by this
         sums = torch.stack(
@@ -104,7 +111,7 @@ class Regression:
         r2 = torch.where(varies, 1 - squared / spread.where(varies, 1.0), exact)
         mse = (squared / count).mean().item()
         return {
-            "loss": mse,
+            "loss": mse / self.scale**2,
             "mse": mse,
             "mae": (absolute / count).mean().item(),
             "mape": (relative / count).mean().item(),
@@ -112,8 +119,14 @@ class Regression:
         }
 
 
+@dataclass(frozen=True)
 class Language:
-    """Token scores (b, T, v) against token numbers (b, T): cross-entropy in nats a token."""
+    """Token scores (b, T, v) against token numbers (b, T): cross-entropy in nats a token.
+
+    `bits_per_char` counts characters of the text, of which a token has `chars_per_token`.
+    """
+
+    chars_per_token: float = 1.0
 
     name: ClassVar[str] = "language"
     figure_names: ClassVar[tuple[str, ...]] = ("loss", "perplexity", "bits_per_char")
@@ -133,7 +146,8 @@ class Language:
         loss = total / count
         # A diverging model's loss overflows exp; infinity says the same without stopping the run.
         perplexity = math.exp(loss) if loss < 700 else math.inf
-        return {"loss": loss, "perplexity": perplexity, "bits_per_char": loss / math.log(2)}
+        bits = loss / math.log(2) / self.chars_per_token
+        return {"loss": loss, "perplexity": perplexity, "bits_per_char": bits}
 
 
 TASKS: dict[str, Task] = {task.name: task for task in (Classification(), Regression(), Language())}

@@ -1,0 +1,63 @@
+"""What a model of a series is held against, and its picture: the persistence forecast's figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor, nn
+
+from idl_core.training import Figures, Precision, Task, predict
+from idl_datasets import SeriesDataset, Split
+
+NAME = "forecast.png"
+_CLOSE_UP = 200  # forecasts that are drawn large
+
+
+def persistence_figures(dataset: SeriesDataset, split: Split, task: Task) -> Figures:
+    """The task's figures of the forecast that nothing changes."""
+    forecast = dataset.persistence(split)
+    loss = task.loss(forecast, split.y)
+    return task.figures(task.sums([task.measure(forecast, split.y, loss)]))
+
+
+def draw_forecast(
+    path: Path,
+    model: nn.Module,
+    dataset: SeriesDataset,
+    split: Split,
+    batch_size: int,
+    precision: Precision,
+) -> None:
+    """Write the picture of a model's forecasts beside the truth, in the series' own units."""
+    from idl_cli.figures import save
+    from idl_cli.forecast_figure import forecast_figure
+
+    horizon = dataset.output_dim
+    lines = {
+        "truth": split.y,
+        "forecast": predict(model, split, batch_size, precision),
+        "persistence": dataset.persistence(split),
+    }
+    figure = forecast_figure(
+        {name: _last_ahead(dataset, values) for name, values in lines.items()},
+        dataset.column,
+        horizon,
+        _most_varied(_last_ahead(dataset, split.y), _CLOSE_UP),
+    )
+    save(figure, path)
+
+
+def _last_ahead(dataset: SeriesDataset, values: Tensor) -> np.ndarray:
+    """Of (m, horizon) the forecasts that look furthest ahead, in the series' own units."""
+    units: np.ndarray = dataset.denormalise(values[:, -1].double()).cpu().numpy()
+    return units
+
+
+def _most_varied(truth: np.ndarray, length: int) -> tuple[int, int]:
+    """First and last + 1 of the stretch of `length` values in which the truth varies most."""
+    if len(truth) <= length:
+        return 0, len(truth)
+    starts = range(0, len(truth) - length + 1, max(1, length // 4))
+    first = max(starts, key=lambda start: float(truth[start : start + length].std()))
+    return first, first + length
