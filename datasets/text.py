@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
@@ -53,7 +53,7 @@ class TextDataset(Dataset):
     chars_per_token: characters of the whole text over its tokens
     """
 
-    tokenizer: Tokenizer | None = None
+    tokenizer: Tokenizer = field(kw_only=True)
     chars_per_token: float = 1.0
 
     def to(self, device: torch.device | str) -> TextDataset:

@@ -110,6 +110,8 @@ def _prepare(name: str, root: Path | None, path: Path | None) -> None:
 
 
 def _outputs(dataset: Dataset) -> str:
+    if dataset.task == "language":
+        return f"{dataset.output_dim:,} different tokens"
     if not dataset.class_names:
         return f"{dataset.output_dim} targets"
     names = ", ".join(dataset.class_names[:10])
@@ -122,7 +124,9 @@ def _split_columns(dataset: Dataset) -> list[Column]:
     there = {name: split for name, split in splits.items() if split is not None}
     sample = "×".join(str(size) for size in dataset.input_shape)
     types = [str(split.x.dtype).removeprefix("torch.") for split in there.values()]
-    sizes = [split.x.nbytes / 1e6 for split in there.values()]
+    # Windows of a series or of a text overlap: they share their memory.
+    sizes = [min(split.x.nbytes, split.x.untyped_storage().nbytes()) / 1e6
+             for split in there.values()]  # fmt: skip
     return [
         Column("split", list(there)),
         Column("samples", [f"{len(split):,}" for split in there.values()], number=True),

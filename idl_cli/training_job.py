@@ -63,7 +63,7 @@ def compute(job: Job) -> float:
     parts = _build(job, config)
     with StopSignals() as stop:
         directory = _open_directory(job, config, old)
-        if isinstance(parts.dataset, TextDataset) and parts.dataset.tokenizer is not None:
+        if old is None and isinstance(parts.dataset, TextDataset):
             write_tokenizer(directory.path, parts.dataset.tokenizer)
         with _recording(job, config, directory) as (callback, watch):
             checkpoints = CheckpointFolder(
@@ -94,7 +94,7 @@ def fingerprint(model: ModelConfig, dataset: Dataset) -> str:
         "input_shape": list(dataset.input_shape),
         "output_dim": dataset.output_dim,
     }
-    if isinstance(dataset, TextDataset) and dataset.tokenizer is not None:
+    if isinstance(dataset, TextDataset):
         facts["tokenizer"] = dataset.tokenizer.state()
     return json.dumps(facts, sort_keys=True)
 

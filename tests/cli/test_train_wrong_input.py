@@ -14,7 +14,10 @@ from .conftest import Idl
 # what is typed, and what the line must say of it
 WRONG = [
     # groups and keys
-    ("model=implcit", "model=implcit: choose from implicit, mlp. Did you mean 'implicit'?"),
+    (
+        "model=implcit",
+        "choose from attention, gpt, gru, implicit, lstm, mlp, rnn. Did you mean 'implicit'?",
+    ),
     ("modle=implicit", "unknown key 'modle'. Did you mean 'model'?"),
     ("model.hiden_dim=3", "unknown key 'model.hiden_dim'. Did you mean 'model.hidden_dim'?"),
     ("data=minst", "Did you mean 'mnist'?"),
@@ -31,7 +34,7 @@ WRONG = [
     ("optimizer=sgd optimizer.beta1=0.5", "is a key of optimizer=adam"),
     ("model=null", "model=null"),
     ("~model", "model"),
-    ("model.name=gpt", "model.name=gpt: choose from implicit, mlp"),
+    ("model.name=gtp", "model.name=gtp: choose from implicit, mlp"),
     # types and ranges
     ("model.hidden_dim=abc", "model.hidden_dim=abc: it must be a whole number"),
     ("model.hidden_dim=1.5", "model.hidden_dim=1.5: it must be a whole number"),
@@ -68,6 +71,28 @@ WRONG = [
     ("name=../../elsewhere", "name='../../elsewhere'"),
     ("name=", "name=''"),
     ("name='${model.nam}'", "model.nam"),
+    # sequences
+    ("model=rnn data=digits", "model=rnn reads series, which data=digits is not"),
+    ("model=lstm data=pydoc", "model=lstm does not read text"),
+    ("model=attention data=spiky", "model=attention reads text, which data=spiky is not"),
+    ("data=pydoc", "model=implicit does not read text, which data=pydoc is: choose model="),
+    ("model=rnn data=arrays", "arrays needs data.path"),
+    ("model=rnn model.is_low_rank=true", "model.rank is needed"),
+    ("model=rnn model.is_low_rank=true model.rank=21", "at most implicit_hidden_dim=20"),
+    ("model=gru model.kappa=0.5", "'model.kappa' is a key of model=implicit and model=rnn"),
+    ("model=rnn model.residual=true data.horizon=0", "data.horizon=0: it must be at least 1"),
+    ("model=attention model.n_head=5", "model.n_embd=128: it must be a multiple of n_head=5"),
+    ("model=attention model.attention_version=hard", "choose from softmax, lipschitz"),
+    ("model=attention model.fixed_point_iter=0", "model.fixed_point_iter=0"),
+    ("model=gpt data.tokenizer=gpt3", "Did you mean 'gpt2'?"),
+    ("model=gpt data.test_fraction=0", "data.test_fraction=0: it must be above 0"),
+    ("model=gpt data.block_size=9999999", "too few for block_size=9999999"),
+    ("model=gpt data=text", "text needs data.path"),
+    ("model=gpt data=text data.path=damaged.npz", "damaged.npz is not UTF-8 text: byte"),
+    ("model=rnn data.look_back=20000", "too few for look_back=20000"),
+    ("model=rnn data=timeseries", "timeseries needs data.path"),
+    ("model=rnn data=timeseries data.path=none.csv", "none.csv does not exist"),
+    ("model=rnn data=timeseries data.path=x data.rows=5", "data.rows=5: it must be a list"),
     # what is written
     ("model.hidden_dim", "settings are written key=value"),
     ("=3", "=3"),
@@ -101,7 +126,7 @@ WRONG = [
 
 @pytest.mark.parametrize(("typed", "said"), WRONG, ids=[typed for typed, _ in WRONG])
 def test_wrong_input(idl: Idl, tmp_path: Path, typed: str, said: str) -> None:
-    (tmp_path / "damaged.npz").write_bytes(b"PK\x03\x04 this was cut short")
+    (tmp_path / "damaged.npz").write_bytes(b"PK\x03\x04 this was cut short \xff")
     answer = idl("train", *typed.split(" "))
     assert answer.code == 2
     assert said in answer.err
