@@ -73,7 +73,7 @@ def _rnn(config: sequence_options.RNNConfig, dataset: Dataset) -> nn.Module:
         dataset.output_dim,
         config.implicit_hidden_dim,
         config.hidden_dim,
-        residual=config.residual,
+        differences=config.differences,
         f=_WELLPOSED[config.wellposed],
         no_D=config.no_D,
         bias=config.bias,
@@ -98,7 +98,7 @@ def _recurrent_baseline(
         dataset.output_dim,
         config.hidden_dim,
         config.num_layers,
-        residual=config.residual,
+        differences=config.differences,
     )
 
 

@@ -17,7 +17,7 @@ class RNNConfig:
     name: Literal["rnn"] = "rnn"
     hidden_dim: Count = 22
     implicit_hidden_dim: Count = 20
-    residual: bool = False
+    differences: bool = False
     activation: Activation = "relu"
     wellposed: Literal["inf", "triu", "none"] = "inf"
     projection: Literal["ball", "row", "global"] = "global"
@@ -42,7 +42,7 @@ class GRUConfig:
     name: Literal["gru"] = "gru"
     hidden_dim: Count = 23
     num_layers: Count = 1
-    residual: bool = False
+    differences: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class LSTMConfig:
     name: Literal["lstm"] = "lstm"
     hidden_dim: Count = 20
     num_layers: Count = 1
-    residual: bool = False
+    differences: bool = False
 
 
 @dataclass(frozen=True)

@@ -4,26 +4,32 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from idl_core.models.forecast_head import ForecastHead
+from idl_core.models.window_changes import changes, check_changes, start_from_persistence
 
 
 class _Recurrent(nn.Module):
     """A recurrent layer of torch's, and a linear layer on its hidden state."""
 
-    def __init__(self, recurrent: nn.RNNBase, output_dim: int, residual: bool) -> None:
+    def __init__(self, recurrent: nn.RNNBase, output_dim: int, differences: bool) -> None:
         super().__init__()
         self.recurrent = recurrent
-        self.linear = ForecastHead(
-            recurrent.hidden_size, output_dim, recurrent.input_size if residual else None
-        )
+        self.linear = nn.Linear(recurrent.hidden_size, output_dim)
+        self.differences = differences
+        if differences:
+            check_changes(recurrent.input_size, output_dim)
+            start_from_persistence(self.linear)
 
     def forward(self, x: Tensor, *, return_sequence: bool = False) -> Tensor:
         """Predict from x (m, T, input_dim): after the last step (m, output_dim), or after all
         (m, T, output_dim)."""
+        if self.differences:
+            if return_sequence:
+                raise ValueError("return_sequence: with differences there is one prediction")
+            u, last, size = changes(x)
+            forecast: Tensor = last + size * self.linear(self.recurrent(u)[0][:, -1])
+            return forecast
         h, _ = self.recurrent(x)
-        if not return_sequence:
-            h, x = h[:, -1], x[:, -1]
-        prediction: Tensor = self.linear(h, x)
+        prediction: Tensor = self.linear(h if return_sequence else h[:, -1])
         return prediction
 
 
@@ -35,7 +41,7 @@ class GRU(_Recurrent):
         output_dim: features of the prediction.
         hidden_dim: features that pass from step to step.
         num_layers: layers on top of each other.
-        residual: predict the change from the last input, see `ForecastHead`.
+        differences: see the changes of the input and predict the next, see `window_changes`.
 
     Raises:
         ValueError: a size out of range.
@@ -48,10 +54,10 @@ class GRU(_Recurrent):
         hidden_dim: int,
         num_layers: int = 1,
         *,
-        residual: bool = False,
+        differences: bool = False,
     ) -> None:
         recurrent = nn.GRU(input_dim, hidden_dim, num_layers, batch_first=True)
-        super().__init__(recurrent, output_dim, residual)
+        super().__init__(recurrent, output_dim, differences)
 
 
 class LSTM(_Recurrent):
@@ -67,7 +73,7 @@ class LSTM(_Recurrent):
         hidden_dim: int,
         num_layers: int = 1,
         *,
-        residual: bool = False,
+        differences: bool = False,
     ) -> None:
         recurrent = nn.LSTM(input_dim, hidden_dim, num_layers, batch_first=True)
-        super().__init__(recurrent, output_dim, residual)
+        super().__init__(recurrent, output_dim, differences)

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from idl_core.equilibrium.solution import LastSolution
 from idl_core.functions import ImplicitFunction
 from idl_core.kernels import Recurrence, recurrent_equilibrium
-from idl_core.models.forecast_head import ForecastHead
 from idl_core.models.implicit import ImplicitModel
+from idl_core.models.window_changes import changes, check_changes, start_from_persistence
 
 
 class ImplicitRNNCell(nn.Module):
@@ -137,7 +137,7 @@ class ImplicitRNN(nn.Module):
         output_dim: features of the prediction.
         implicit_hidden_dim: n, number of states of the equilibrium of a step.
         hidden_dim: features that pass from step to step.
-        residual: predict the change from the last input, see `ForecastHead`.
+        differences: see the changes of the input and predict the next, see `window_changes`.
         **options: as of `ImplicitRNNCell`.
 
     Raises:
@@ -151,12 +151,16 @@ class ImplicitRNN(nn.Module):
         implicit_hidden_dim: int,
         hidden_dim: int,
         *,
-        residual: bool = False,
+        differences: bool = False,
         **options: Any,
     ) -> None:
         super().__init__()
         self.recurrent = ImplicitRNNCell(input_dim, implicit_hidden_dim, hidden_dim, **options)
-        self.linear = ForecastHead(hidden_dim, output_dim, input_dim if residual else None)
+        self.linear = nn.Linear(hidden_dim, output_dim)
+        self.differences = differences
+        if differences:
+            check_changes(input_dim, output_dim)
+            start_from_persistence(self.linear)
 
     @property
     def last_solution(self) -> LastSolution:
@@ -178,12 +182,16 @@ class ImplicitRNN(nn.Module):
             output_dim). `last_solution` then tells the iterations and residuals.
 
         Raises:
-            ValueError: x or h0 of another shape.
+            ValueError: x or h0 of another shape; with differences, T < 2 or return_sequence.
         """
-        if return_sequence:
-            prediction: Tensor = self.linear(self.recurrent(x, h0)[0], x)
-            return prediction
-        prediction = self.linear(self.recurrent.last(x, h0), x[:, -1] if x.shape[1] else None)
+        if self.differences:
+            if return_sequence:
+                raise ValueError("return_sequence: with differences there is one prediction")
+            u, last, size = changes(x)
+            forecast: Tensor = last + size * self.linear(self.recurrent.last(u, h0))
+            return forecast
+        h = self.recurrent(x, h0)[0] if return_sequence else self.recurrent.last(x, h0)
+        prediction: Tensor = self.linear(h)
         return prediction
 
 

@@ -76,9 +76,9 @@ def test_persistence_is_always_there(idl: Idl, values: np.ndarray, model: str) -
     assert (answer.run / "figures" / "forecast.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_an_untrained_residual_model_is_persistence(idl: Idl, values: np.ndarray) -> None:
+def test_an_untrained_model_of_differences_is_persistence(idl: Idl, values: np.ndarray) -> None:
     for model in ("rnn", "gru", "lstm"):
-        answer = idl("train", *words(f"model={model}", "model.residual=true", "data.horizon=1",
+        answer = idl("train", *words(f"model={model}", "model.differences=true", "data.horizon=1",
                                      "optimizer.lr=1e-30", f"hydra.run.dir={model}"))  # fmt: skip
         assert answer.code == 0, answer.err
         for split in ("val", "test"):
@@ -159,7 +159,7 @@ def test_arrays_can_hold_sequences(idl: Idl, tmp_path: Path) -> None:
              y_test=y["test"])  # fmt: skip
     typed = ["data=arrays", "data.path=a.npz", "trainer.max_epochs=1"]
     assert idl("train", "model=rnn", *typed).code == 0
-    answer = idl("train", "model=rnn", "model.residual=true", *typed)
+    answer = idl("train", "model=rnn", "model.differences=true", *typed)
     assert answer.code == 2
     assert "input_dim=3 must be 1 or output_dim=2" in answer.err
     np.savez(tmp_path / "b.npz", x_train=x["train"][:, 0], y_train=y["train"],

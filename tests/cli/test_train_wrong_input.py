@@ -80,7 +80,7 @@ WRONG = [
     ("model=rnn model.is_low_rank=true", "model.rank is needed"),
     ("model=rnn model.is_low_rank=true model.rank=21", "at most implicit_hidden_dim=20"),
     ("model=gru model.kappa=0.5", "'model.kappa' is a key of model=implicit and model=rnn"),
-    ("model=rnn model.residual=true data.horizon=0", "data.horizon=0: it must be at least 1"),
+    ("model=rnn model.differences=true data.horizon=0", "data.horizon=0: it must be at least 1"),
     ("model=attention model.n_head=5", "model.n_embd=128: it must be a multiple of n_head=5"),
     ("model=attention model.attention_version=hard", "choose from softmax, lipschitz"),
     ("model=attention model.fixed_point_iter=0", "model.fixed_point_iter=0"),
