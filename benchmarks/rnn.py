@@ -5,7 +5,8 @@
     python benchmarks/rnn.py spiky [--batch-size 256 --rate 1e-3]
 
 `spiky` trains both from the same weights as the peer's example script does: all windows in one
-batch, 100 epochs of Adam at 5e-4, A of rank 2. The peer is torchidl 0.0.4 (pip install --no-deps torchidl==0.0.4 tqdm).
+batch, 100 epochs of Adam at 5e-4, A of rank 2. The peer is torchidl 0.0.4 (pip install --no-deps
+torchidl==0.0.4 tqdm).
 """
 
 from __future__ import annotations

@@ -104,6 +104,25 @@ def test_it_is_told_as_it_comes(trained: Answer) -> None:
     assert all(next(stream) in TEXT for _ in range(4))
 
 
+def test_byte_pairs(idl: Idl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """tiktoken itself, with a table of the bytes and one pair: GPT-2's would be downloaded."""
+    tiktoken = pytest.importorskip("tiktoken")
+    ranks = {bytes([byte]): byte for byte in range(256)} | {b"th": 256}
+    table = tiktoken.Encoding("gpt2", pat_str=r"\S+|\s", mergeable_ranks=ranks, special_tokens={})
+    monkeypatch.setattr(tiktoken, "get_encoding", lambda name: table)
+    (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
+    answer = idl("train", "model=gpt", *TINY, "data.tokenizer=gpt2", "trainer.max_steps=5",
+                 "hydra.run.dir=bytes")  # fmt: skip
+    assert answer.code == 0, answer.err
+    assert json.loads((answer.run / "tokenizer.json").read_text()) == {"kind": "gpt2"}
+    per_token = len(TEXT) / len(table.encode(TEXT))
+    figures = answer.summary["test"]
+    bits = figures["loss"] / math.log(2) / per_token
+    assert figures["bits_per_char"] == pytest.approx(bits)
+    answer = idl("eval", "run=bytes")
+    assert answer.summary["test"] == pytest.approx(figures, rel=1e-5)
+
+
 def test_a_character_of_several_tokens_is_held_back() -> None:
     class Bytes:
         size = 256

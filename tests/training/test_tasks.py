@@ -9,7 +9,7 @@ import torch
 from sklearn import metrics
 from torch import Tensor, nn
 
-from idl_core.training import TASKS, evaluate
+from idl_core.training import TASKS, Language, Regression, evaluate, predict
 
 
 class Table:
@@ -69,6 +69,25 @@ def test_r2_of_a_constant_target_is_that_of_scikit_learn(miss: float, r2: float)
     assert figures("regression", targets + miss, targets, 4)["r2"] == r2
 
 
+def test_regression_in_the_units_of_a_file() -> None:
+    torch.manual_seed(0)
+    targets = torch.randn(23, 2)
+    outputs = targets + 0.5 * torch.randn(23, 2)
+    found = evaluate(Identity(), Table(outputs, targets), Regression(500.0, 20.0), 7)
+    y, p = (500 + 20 * values.double().numpy() for values in (targets, outputs))
+    assert found["loss"] == pytest.approx(torch.nn.functional.mse_loss(outputs, targets).item())
+    assert found["mse"] == pytest.approx(metrics.mean_squared_error(y, p))
+    assert found["mae"] == pytest.approx(metrics.mean_absolute_error(y, p))
+    assert found["mape"] == pytest.approx(metrics.mean_absolute_percentage_error(y, p))
+    assert found["r2"] == pytest.approx(metrics.r2_score(y, p))
+
+
+def test_predictions_are_in_the_order_of_the_split() -> None:
+    outputs = torch.randn(23, 2)
+    for batch_size in (1, 7, 100):
+        assert torch.equal(predict(Identity(), Table(outputs, outputs), batch_size), outputs)
+
+
 def test_regression_does_not_broadcast_a_column_against_a_row() -> None:
     targets = torch.arange(4.0)
     assert figures("regression", targets[:, None], targets, 4)["mse"] == 0
@@ -86,6 +105,14 @@ def test_language(batch_size: int) -> None:
     assert found["loss"] == pytest.approx(loss, rel=1e-6)
     assert found["perplexity"] == pytest.approx(math.exp(loss), rel=1e-5)
     assert found["bits_per_char"] == pytest.approx(loss / math.log(2), rel=1e-6)
+
+
+def test_bits_are_counted_by_character_where_a_token_has_several() -> None:
+    outputs, targets = torch.randn(7, 6, 11), torch.randint(0, 11, (7, 6))
+    by_token = figures("language", outputs, targets, 3)
+    found = evaluate(Identity(), Table(outputs, targets), Language(4.0), 3)
+    assert found["bits_per_char"] == pytest.approx(by_token["bits_per_char"] / 4)
+    assert found["perplexity"] == by_token["perplexity"]
 
 
 def test_a_diverged_language_model_has_infinite_perplexity() -> None:
