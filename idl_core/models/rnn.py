@@ -15,6 +15,10 @@ from idl_core.models.implicit import ImplicitModel
 from idl_core.models.window_changes import changes, check_changes, start_from_persistence
 
 
+_MEMORY = 0.9
+"""How much of a hidden state is there after a step, before training."""
+
+
 class ImplicitRNNCell(nn.Module):
     """The recurrence: at each step an implicit model on the input and the last hidden state.
 
@@ -25,6 +29,8 @@ class ImplicitRNNCell(nn.Module):
     node that keeps the X_t and no more: memory grows as T·m·n, whatever the iterations. (A function
     `f` that solves in its own way, as the triangular one does, is applied step by step instead,
     with the same result.)
+
+    D begins as a rotation of the hidden state, shortened to 0.9: what a random one would forget.
 
     Args:
         input_dim: features of u_t.
@@ -47,6 +53,19 @@ class ImplicitRNNCell(nn.Module):
         self.layer = ImplicitModel(
             input_dim + hidden_dim, hidden_dim, implicit_hidden_dim, **options
         )
+        self._give_memory()
+
+    def _give_memory(self) -> None:
+        """Set the part of D that h_{t-1} passes through to a rotation, a little shortened.
+
+        With small random weights there an input is forgotten within a few steps, and so are
+        gradients: what a series did a day ago is then hardly learnt. (Orthogonal recurrent
+        weights: Saxe, McClelland and Ganguli, ICLR 2014.)
+        """
+        if self.layer.D is not None:
+            with torch.no_grad():
+                own = self.layer.D[:, self.input_dim : self.input_dim + self.hidden_dim]
+                own.copy_(nn.init.orthogonal_(torch.empty_like(own), gain=_MEMORY))
 
     @property
     def last_solution(self) -> LastSolution:
