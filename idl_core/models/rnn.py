@@ -14,7 +14,6 @@ from idl_core.kernels import Recurrence, recurrent_equilibrium
 from idl_core.models.implicit import ImplicitModel
 from idl_core.models.window_changes import changes, check_changes, start_from_persistence
 
-
 _MEMORY = 0.9
 """How much of a hidden state is there after a step, before training."""
 
