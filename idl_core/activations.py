@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -55,46 +56,69 @@ def _dgelu(x: Tensor) -> Tensor:
     return 0.5 * (1 + torch.erf(x / math.sqrt(2))) + x * density
 
 
+def _dtanh(x: Tensor) -> Tensor:
+    return 1 - torch.tanh(x) ** 2
+
+
+def _dtanh_of_output(y: Tensor) -> Tensor:
+    return 1 - y * y
+
+
+def _dsigmoid(x: Tensor) -> Tensor:
+    return torch.sigmoid(x) * torch.sigmoid(-x)
+
+
+def _dsigmoid_of_output(y: Tensor) -> Tensor:
+    return y * (1 - y)
+
+
+def _delu(x: Tensor) -> Tensor:
+    return torch.where(x > 0, 1.0, torch.exp(x)).to(x.dtype)
+
+
+def _delu_of_output(y: Tensor) -> Tensor:
+    return torch.where(y > 0, 1.0, y + 1).to(y.dtype)
+
+
+def _dsoftplus_of_output(y: Tensor) -> Tensor:
+    return -torch.expm1(-y)
+
+
+def _same(x: Tensor) -> Tensor:
+    return x
+
+
+# Functions with names, no lambdas: a model is pickled with its activation.
 ACTIVATIONS: dict[str, Activation] = {
     # Of a ReLU's output the sign is its slope, and far cheaper than a comparison on the CPU.
     "relu": Activation(torch.relu, _positive, torch.relu_, torch.sign),
     "leaky_relu": Activation(
-        lambda x: F.leaky_relu(x, LEAKY_SLOPE),
+        partial(F.leaky_relu, negative_slope=LEAKY_SLOPE),
         _leaky_slope,
-        lambda x: F.leaky_relu_(x, LEAKY_SLOPE),
+        partial(F.leaky_relu, negative_slope=LEAKY_SLOPE, inplace=True),
         _leaky_slope,
     ),
-    "tanh": Activation(
-        torch.tanh, lambda x: 1 - torch.tanh(x) ** 2, torch.tanh_, lambda y: 1 - y * y
-    ),
+    "tanh": Activation(torch.tanh, _dtanh, torch.tanh_, _dtanh_of_output),
     "sigmoid": Activation(
-        torch.sigmoid,
-        lambda x: torch.sigmoid(x) * torch.sigmoid(-x),
-        torch.sigmoid_,
-        lambda y: y * (1 - y),
-        lipschitz=0.25,
+        torch.sigmoid, _dsigmoid, torch.sigmoid_, _dsigmoid_of_output, lipschitz=0.25
     ),
     # Steepest slopes: silu at x = 2.3994, gelu at x = sqrt(2); rounded up.
-    "silu": Activation(F.silu, _dsilu, lambda x: F.silu(x, inplace=True), lipschitz=1.0999),
+    "silu": Activation(F.silu, _dsilu, partial(F.silu, inplace=True), lipschitz=1.0999),
     "gelu": Activation(F.gelu, _dgelu, F.gelu, lipschitz=1.1290),
-    "elu": Activation(
-        F.elu,
-        lambda x: torch.where(x > 0, 1.0, torch.exp(x)).to(x.dtype),
-        lambda x: F.elu_(x),
-        lambda y: torch.where(y > 0, 1.0, y + 1).to(y.dtype),
-    ),
-    "softplus": Activation(F.softplus, torch.sigmoid, F.softplus, lambda y: -torch.expm1(-y)),
-    "identity": Activation(lambda x: x, torch.ones_like, lambda x: x, torch.ones_like),
+    "elu": Activation(F.elu, _delu, partial(F.elu, inplace=True), _delu_of_output),
+    "softplus": Activation(F.softplus, torch.sigmoid, F.softplus, _dsoftplus_of_output),
+    "identity": Activation(_same, torch.ones_like, _same, torch.ones_like),
 }
 
 
-def derivative_by_autograd(phi: Elementwise) -> Elementwise:
+@dataclass(frozen=True)
+class DerivativeByAutograd:
     """φ' of a component-wise φ, by automatic differentiation at the pre-activation."""
 
-    def dphi(x: Tensor) -> Tensor:
+    phi: Elementwise
+
+    def __call__(self, x: Tensor) -> Tensor:
         with torch.enable_grad():
             point = x.detach().requires_grad_()
-            (slope,) = torch.autograd.grad(phi(point).sum(), point)
+            (slope,) = torch.autograd.grad(self.phi(point).sum(), point)
         return slope
-
-    return dphi

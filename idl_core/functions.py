@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from idl_core.activations import ACTIVATIONS, Activation, derivative_by_autograd
+from idl_core.activations import ACTIVATIONS, Activation, DerivativeByAutograd
 from idl_core.equilibrium import Anderson, Picard
 from idl_core.equilibrium.solution import LastSolution
 from idl_core.kernels import (
@@ -72,7 +72,7 @@ class ImplicitFunction:
         super().__init_subclass__(**kwargs)
         own = cls.__dict__
         if "phi" in own and "dphi" not in own:
-            cls.dphi = staticmethod(derivative_by_autograd(cls.phi))
+            cls.dphi = staticmethod(DerivativeByAutograd(cls.phi))
         if "phi" in own or "dphi" in own:
             cls._activation = Activation(cls.phi, cls.dphi, cls.phi)
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 Projection = Callable[[Tensor, float], Tensor]
 
@@ -50,15 +49,14 @@ class _RowsOntoL1Ball(torch.autograd.Function):
         return A.index_copy(0, rows, inside)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        # On the support S with signs s the projection is affine: its Jacobian is I - s sᵀ/|S|.
+        # On the support S with signs s the projection is affine: its Jacobian is I - s sᵀ/|S|,
+        # constant, so that differentiating this once more is right as it stands.
         rows, sign = ctx.saved_tensors
         part = grad[rows]
         support = sign.abs()
         mean = (part * sign).sum(1, keepdim=True) / support.sum(1, keepdim=True).clamp(min=1)
-        part.mul_(support).addcmul_(sign, mean, value=-1)
-        return grad.index_copy(0, rows, part), None, None
+        return grad.index_copy(0, rows, (part * support).addcmul_(sign, mean, value=-1)), None, None
 
 
 def _excess_over_threshold(size: Tensor, kappa: float) -> Tensor:

@@ -8,9 +8,9 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from idl_core.equilibrium.criterion import Criterion
+from idl_core.equilibrium.first_order import first_order_only
 from idl_core.equilibrium.solution import Solution
 from idl_core.equilibrium.solvers import Solver, Step
 
@@ -53,10 +53,11 @@ class _ImplicitAdjoint(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, image: Tensor, point: Tensor, solver: Solver) -> Tensor:
         ctx.image, ctx.point, ctx.solver = image, point, solver
+        ctx.also_read = (image,)
         return point.detach().clone()
 
     @staticmethod
-    @once_differentiable
+    @first_order_only
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         rows = _rows(grad)
 

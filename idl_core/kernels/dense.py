@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from idl_core.activations import Activation
+from idl_core.equilibrium.first_order import first_order_only
 from idl_core.equilibrium.solution import LastSolution, Solution
 from idl_core.equilibrium.solvers import Solver
 
@@ -69,7 +69,7 @@ class DenseEquilibrium(torch.autograd.Function):
         return X
 
     @staticmethod
-    @once_differentiable
+    @first_order_only
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         A, X, Z = ctx.saved_tensors
         V = _adjoint(ctx, A, X, Z, grad)
@@ -105,7 +105,7 @@ class DenseModel(torch.autograd.Function):
         return X @ C.T if D is None else torch.addmm(U @ D.T, X, C.T)
 
     @staticmethod
-    @once_differentiable
+    @first_order_only
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         U, X, Z, A, B, C, D = ctx.saved_tensors
         V = _adjoint(ctx, A, X, Z, grad @ C)

@@ -21,9 +21,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from idl_core.activations import Activation
+from idl_core.equilibrium.first_order import first_order_only
 from idl_core.equilibrium.solution import LastSolution
 from idl_core.equilibrium.solvers import Solver
 from idl_core.kernels.sweep import Chain, Sweep
@@ -97,7 +97,7 @@ class RecurrentEquilibrium(torch.autograd.Function):
         return h.permute(2, 0, 1)
 
     @staticmethod
-    @once_differentiable
+    @first_order_only
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         left, right, B, C, D, U, h0, X = ctx.saved_tensors
         how: Recurrence = ctx.how

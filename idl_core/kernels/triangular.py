@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from idl_core.activations import Activation
 from idl_core.equilibrium.criterion import Criterion
+from idl_core.equilibrium.first_order import first_order_only
 from idl_core.equilibrium.solution import LastSolution, Solution
 from idl_core.equilibrium.solvers import Solver
 
@@ -69,7 +69,7 @@ class TriangularEquilibrium(torch.autograd.Function):
         return X
 
     @staticmethod
-    @once_differentiable
+    @first_order_only
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         A, X, Z = ctx.saved_tensors
         if Z is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -90,7 +91,7 @@ def test_our_own_bugs_are_not_dressed_up(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_reader_that_leaves_early_is_no_error() -> None:
     # Enough help for one pipe to close on: the reader takes nothing at all.
     run = subprocess.run(
-        f"{sys.executable} -m idl_cli.main --help | true; echo ${{PIPESTATUS[0]}}",
+        f"{shlex.quote(sys.executable)} -m idl_cli.main --help | true; echo ${{PIPESTATUS[0]}}",
         shell=True,
         executable="/bin/bash",
         capture_output=True,

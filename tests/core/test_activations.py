@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from idl_core.activations import ACTIVATIONS, derivative_by_autograd
+from idl_core.activations import ACTIVATIONS, DerivativeByAutograd
 
 GRID = torch.linspace(-40, 40, 160_001, dtype=torch.float64)
 TORCH = {
@@ -41,7 +41,7 @@ def test_slope_is_the_derivative(name: str) -> None:
     (expected,) = torch.autograd.grad(TORCH[name](x).sum(), x)
     activation, x = ACTIVATIONS[name], x.detach()
     assert torch.allclose(activation.dphi(x), expected, atol=1e-12)
-    assert torch.allclose(derivative_by_autograd(activation.phi)(x), expected, atol=1e-12)
+    assert torch.allclose(DerivativeByAutograd(activation.phi)(x), expected, atol=1e-12)
     if activation.dphi_of_output is not None:
         assert torch.allclose(activation.dphi_of_output(activation.phi(x)), expected, atol=1e-8)
 
