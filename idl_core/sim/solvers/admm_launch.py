@@ -11,8 +11,22 @@ from typing import Any
 
 from idl_core.sim.solvers.report import OnProgress, SolveProgress
 
-_START = "import json, sys; sys.path[:] = json.loads(sys.argv[2]); "
-_START += "from idl_core.sim.solvers.admm_worker import main; main(sys.argv[1])"
+# Ends without taking the process group down: torch 2.6 does that holding the interpreter's lock,
+# which gloo's own thread may be waiting for to let its last tensors go, and neither ends.
+_START = """
+import json, os, sys, traceback
+sys.path[:] = json.loads(sys.argv[2])
+from idl_core.sim.solvers.admm_worker import main
+code = 0
+try:
+    main(sys.argv[1])
+except BaseException:
+    traceback.print_exc()
+    code = 1
+sys.stdout.flush()
+sys.stderr.flush()
+os._exit(code)
+"""
 
 
 def launch(

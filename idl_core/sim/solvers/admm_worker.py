@@ -37,12 +37,9 @@ def main(folder: str) -> None:
         torch.cuda.set_device(device)
     backend = "nccl" if job["gpu_ids"] else "gloo"
     dist.init_process_group(backend, timeout=timedelta(seconds=job["timeout"]))
-    try:
-        for block in job["blocks"]:
-            _solve(path, block, device)
-        dist.barrier()
-    finally:
-        dist.destroy_process_group()
+    for block in job["blocks"]:
+        _solve(path, block, device)
+    dist.barrier()
 
 
 def _solve(path: Path, block: dict[str, Any], device: torch.device) -> None:
