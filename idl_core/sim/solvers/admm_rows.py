@@ -12,6 +12,7 @@ from idl_core.sim.solvers.best_answers import BestAnswers
 from idl_core.sim.solvers.factors import Factors
 from idl_core.sim.solvers.polish import polish
 from idl_core.sim.solvers.row_problem import RowProblem
+from idl_core.sim.solvers.weak_directions import solve_weak
 
 OnCheck = Callable[[int, Tensor, Tensor], None]  # iteration, relative gap (k,), done (k,)
 
@@ -63,7 +64,11 @@ def solve_rows(
         on_check: told of every check; what it raises ends the solve.
         factors: of the same problem's matrix, where other rows have been solved with it before.
     """
-    loop = _Loop(problem, settings, factors or Factors(problem.gram, problem.ball, problem.l2))
+    factors = factors or Factors(problem.gram, problem.ball, problem.l2)
+    loop = _Loop(problem, settings, factors)
+    spectrum = None if problem.l2 else factors.spectrum(problem.l1)
+    if spectrum is not None:
+        solve_weak(loop.best, loop.rows, spectrum, settings.gap_tol)
     history: list[tuple[int, float, float]] = []
     while True:
         relative = loop.best.relative_gap()

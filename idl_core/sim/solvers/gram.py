@@ -17,17 +17,23 @@ class Gram:
     Args:
         matrix: G (D, D); or None
         data: M (m, D), in place of G.
+        samples: m, where only G is given; bounds its rank.
     """
 
-    def __init__(self, matrix: Tensor | None = None, data: Tensor | None = None) -> None:
+    def __init__(
+        self, matrix: Tensor | None = None, data: Tensor | None = None, samples: int | None = None
+    ) -> None:
         if (matrix is None) == (data is None):
             raise ValueError("give either the Gram matrix or the data, not both")
         self.matrix, self.data = matrix, data
+        self.samples = samples if data is None else len(data)
 
     @classmethod
     def of(cls, data: Tensor) -> Gram:
         """The cheaper form for data M (m, D)."""
-        return cls(data=data) if prefers_data(*data.shape) else cls(matrix=data.T @ data)
+        if prefers_data(*data.shape):
+            return cls(data=data)
+        return cls(matrix=data.T @ data, samples=len(data))
 
     @property
     def size(self) -> int:
@@ -35,6 +41,11 @@ class Gram:
         held = self.data if self.matrix is None else self.matrix
         assert held is not None
         return held.shape[1]
+
+    @property
+    def rank(self) -> int:
+        """An upper bound on the rank of G."""
+        return self.size if self.samples is None else min(self.samples, self.size)
 
     def diagonal(self) -> Tensor:
         """Squared lengths (D,) of the columns of M."""
@@ -53,7 +64,7 @@ class Gram:
     def select(self, columns: Tensor) -> Gram:
         """The same for some of the columns of M: indices, or a mask (D,)."""
         if self.matrix is not None:
-            return Gram(matrix=self.matrix[columns][:, columns])
+            return Gram(matrix=self.matrix[columns][:, columns], samples=self.samples)
         assert self.data is not None
         return Gram(data=self.data[:, columns])
 

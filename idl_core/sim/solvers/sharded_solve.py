@@ -52,7 +52,7 @@ def sharded_solve(
         h, zz = target.T @ data, (target * target).sum(0)
     else:
         matrix, h, zz = sharded_moments(samples, device, job.dtype)
-        gram = Gram(matrix=matrix)
+        gram = Gram(matrix=matrix, samples=m)
     live = LiveColumns(gram, job.states, job.kappa, job.penalty)
     rank, world = dist.get_rank(), dist.get_world_size()
     answers = []
