@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from idl_cli.errors import InputError
+from idl_cli.ranks import Ranks
 from idl_cli.refusals import COMPOSITION_ERRORS, refusal
 from idl_cli.run_directory import cannot_write, missing_folders, remove_if_empty
 
@@ -59,6 +60,11 @@ class BeforeJobs(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         if _invocation is not None:
             with _refusing():
+                if ranks := Ranks.of_environment():
+                    raise InputError(
+                        f"-m under {ranks.launcher}: its {ranks.count} ranks would each run the "
+                        "sweep; start it once, with trainer.devices= for each job"
+                    )
                 _invocation.made = missing_folders(Path(config.hydra.sweep.dir))
                 _invocation.sweep = _claim_sweep(config)
 

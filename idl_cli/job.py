@@ -20,8 +20,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from idl_cli.errors import InputError, RunFailed
 from idl_cli.hydra_command import is_sweep_job, plain_values, report_error, report_failure
+from idl_cli.ranks import Ranks
 from idl_cli.run_directory import RunDirectory
-from idl_cli.screen import Screen, make_screen
+from idl_cli.screen import Screen, SilentScreen, make_screen
 
 _PACKAGES = ("torch", "numpy", "hydra-core", "omegaconf", "safetensors")
 
@@ -66,15 +67,17 @@ class Job:
         hydra = HydraConfig.get()
         in_sweep = is_sweep_job()
         hydra_words = list(hydra.overrides.hydra)
+        number = int(hydra.job.num) if in_sweep else None
+        ranks = Ranks.of_environment()
         return cls(
             command=command,
             values=plain_values(config),
             typed=[str(word) for word in OmegaConf.to_container(hydra.overrides.task) or ()],
             output=Path(hydra.runtime.output_dir),
             output_chosen=in_sweep or any(w.startswith("hydra.run.dir=") for w in hydra_words),
-            number=int(hydra.job.num) if in_sweep else None,
+            number=number,
             sweep=Path(hydra.sweep.dir) if in_sweep else None,
-            screen=make_screen(int(hydra.job.num) if in_sweep else None),
+            screen=SilentScreen(number) if ranks and ranks.rank else make_screen(number),
         )
 
     def claim(self) -> RunDirectory:

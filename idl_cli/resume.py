@@ -32,6 +32,8 @@ CHANGEABLE = (
     "trainer.checkpoint_seconds",
     "trainer.eval_batch_size",
     "trainer.device",
+    "trainer.accelerator",
+    "trainer.devices",
     "trainer.resume",
 )
 

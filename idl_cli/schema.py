@@ -155,12 +155,26 @@ class TrainerConfig:
     monitor: str = "loss"
     patience: Count | None = None
     device: str = "auto"
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    devices: str = "1"
     resume: str | None = None
+
+    @property
+    def device_name(self) -> str:
+        """The device that `device` and `accelerator` name together."""
+        if self.accelerator == "auto":
+            return self.device
+        wanted = "cpu" if self.accelerator == "cpu" else "cuda"
+        return self.device if self.device.startswith(wanted) else wanted
 
     def __post_init__(self) -> None:
         if self.max_epochs is None and self.max_steps is None:
             raise ValueError("max_epochs or max_steps is needed: one of them ends the training")
         check_device(self.device)
+        if self.device not in ("auto", self.device_name):
+            raise ValueError(f"device={self.device}: trainer.accelerator={self.accelerator} is not")
+        if self.devices != "auto" and not re.fullmatch(r"[1-9]\d{0,3}", self.devices):
+            raise ValueError(f"devices={self.devices}: it must be a whole number from 1, or auto")
 
 
 @dataclass(frozen=True)

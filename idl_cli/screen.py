@@ -127,6 +127,13 @@ class Screen(Callback):
         return _duration(pace * (self.plan.total_steps - progress.step))
 
 
+class SilentScreen(Screen):
+    """Of a process beside the one that has the screen."""
+
+    def say(self, text: str) -> None:
+        pass
+
+
 class DrawnScreen(Screen):
     """A bar with rate and time left, and the newest figures below it."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,13 @@ import yaml
 from torch import nn
 
 from idl_cli import build
+from idl_cli.devices import choose_devices, devices_name
 from idl_cli.errors import InputError, RunFailed
 from idl_cli.forecast import NAME as FORECAST
 from idl_cli.forecast import draw_forecast, persistence_figures
 from idl_cli.job import Interrupted, Job
 from idl_cli.metrics_record import MetricsRecord
+from idl_cli.ranks import Ranks, process_group
 from idl_cli.results_table import print_results
 from idl_cli.resume import read_config, resumed_config, run_to_resume
 from idl_cli.run_directory import RunDirectory
@@ -31,9 +33,12 @@ from idl_core.training import (
     Callbacks,
     CheckpointError,
     CheckpointFolder,
+    Figures,
     FitResult,
     NonFiniteLoss,
+    Progress,
     Task,
+    Team,
     evaluate,
     fit,
 )
@@ -51,6 +56,29 @@ class Ingredients:
     optimizer: torch.optim.Optimizer
 
 
+@dataclass
+class Outcome:
+    """How a training ended: here, or in workers of which rank 0 tells it.
+
+    Attributes:
+        test: figures on the test split; empty where a signal ended the training.
+        persistence: figures of the forecast that nothing changes, by split; of series alone.
+        solver_warnings: how often a solver fell short.
+    """
+
+    result: FitResult
+    test: Figures
+    persistence: dict[str, Figures]
+    solver_warnings: int
+
+    @classmethod
+    def of_plain(cls, values: dict[str, Any]) -> Outcome:
+        """Out of what `asdict` made of one."""
+        result = values["result"]
+        progress = Progress(**result["progress"])
+        return cls(**values | {"result": FitResult(**result | {"progress": progress})})
+
+
 def compute(job: Job) -> float:
     """Train, evaluate and record. Returns the monitored figure.
 
@@ -60,30 +88,116 @@ def compute(job: Job) -> float:
     old = run_to_resume(config.trainer.resume, job.output)
     if old is not None:
         config = resumed_config(read_config(old), job.values, job.typed)
-    parts = _build(job, config)
+    devices = choose_devices(config.trainer)
+    if ranks := Ranks.of_environment():
+        device = ranks.device(devices)
+        parts = build_parts(config, device, job.screen.loading)
+        with process_group(device, ranks) as team:
+            job.facts |= _facts_before(parts, [device] * team.count)
+            return _compute(job, config, old, parts, [device], team)
+    here = devices[0] if len(devices) == 1 else torch.device("cpu")
+    parts = build_parts(config, here, job.screen.loading)
+    job.facts |= _facts_before(parts, devices)
+    return _compute(job, config, old, parts, devices, Team())
+
+
+def _compute(
+    job: Job,
+    config: TrainConfig,
+    old: Path | None,
+    parts: Ingredients,
+    devices: list[torch.device],
+    team: Team,
+) -> float:
     with StopSignals() as stop:
-        directory = _open_directory(job, config, old)
-        if old is None and isinstance(parts.dataset, TextDataset):
-            write_tokenizer(directory.path, parts.dataset.tokenizer)
-        with _recording(job, config, directory) as (callback, watch):
-            checkpoints = CheckpointFolder(
-                directory.checkpoints, fingerprint(config.model, parts.dataset)
-            )
-            result = _fit(parts, callback, watch, checkpoints, stop, resume=old is not None)
-            job.facts |= _facts(result, watch)
-            if result.interrupted:
-                again = f"idl train trainer.resume={directory.shown}"
-                raise Interrupted(
-                    f"stopped at step {result.progress.step} and saved; go on with: {again}",
-                    stop.exit_code,
+        if team.rank:
+            outcome = _follow(parts, stop, team)
+        else:
+            directory = _open_directory(job, config, parts.dataset, old, team)
+            with _recording(job, config, directory) as callback:
+                outcome = _train(
+                    job, parts, devices, callback, directory, stop, team, resume=old is not None
                 )
-            job.screen.close()
-            job.facts |= _evaluate_test(parts, directory.figures / FORECAST)
-            callback.on_evaluation(result.progress, "test", job.facts["test"], False)
-        _show(job, result)
+                result = outcome.result
+                job.facts |= _facts(outcome)
+                if not result.interrupted:
+                    job.screen.close()
+                    callback.on_evaluation(result.progress, "test", outcome.test, False)
+            _conclude(job, outcome, directory, stop)
+    return (outcome.result.val or outcome.result.train)[config.trainer.monitor]
+
+
+def _conclude(job: Job, outcome: Outcome, directory: RunDirectory, stop: StopSignals) -> None:
+    """Show how it ended. Raises: Interrupted."""
+    if outcome.result.interrupted:
+        again = f"idl train trainer.resume={directory.shown}"
+        raise Interrupted(
+            f"stopped at step {outcome.result.progress.step} and saved; go on with: {again}",
+            stop.exit_code,
+        )
+    _show(job, outcome.result)
     if stop.received and job.number is not None:  # too late for this job, meant for the sweep
         raise Interrupted("stopped after a job that was just complete", stop.exit_code)
-    return (result.val or result.train)[config.trainer.monitor]
+
+
+def _train(
+    job: Job,
+    parts: Ingredients,
+    devices: list[torch.device],
+    callback: Callbacks,
+    directory: RunDirectory,
+    stop: StopSignals,
+    team: Team,
+    *,
+    resume: bool,
+) -> Outcome:
+    """Train in this process, or in a worker for each of several devices."""
+    mark, config = fingerprint(parts.config.model, parts.dataset), parts.config
+    plan: dict[str, Any] = {
+        "checkpoints": str(directory.checkpoints),
+        "fingerprint": mark,
+        "forecast": str(directory.figures / FORECAST),
+        "resume": resume,
+    }
+    if len(devices) > 1:
+        from idl_cli.worker_pool import run_pool
+
+        del parts  # the workers have their own
+        plan |= {"config": as_plain(config)}
+        return Outcome.of_plain(run_pool(plan, devices, callback, job.screen.say, stop))
+    team.first(plan)
+    checkpoints = CheckpointFolder(directory.checkpoints, mark)
+    return train_parts(
+        parts,
+        callback,
+        job.screen.say,
+        checkpoints,
+        stop,
+        Path(plan["forecast"]),
+        resume=resume,
+        team=team,
+    )
+
+
+def _follow(parts: Ingredients, stop: StopSignals, team: Team) -> Outcome:
+    """Take part in the training that rank 0 records. Raises: SystemExit, Interrupted."""
+    plan: dict[str, Any] = team.first({})
+    if not plan:  # rank 0 was refused its directory, and says so
+        raise SystemExit(2)
+    checkpoints = CheckpointFolder(Path(plan["checkpoints"]), plan["fingerprint"])
+    outcome = train_parts(
+        parts,
+        Callback(),
+        lambda text: None,
+        checkpoints,
+        stop,
+        Path(plan["forecast"]),
+        resume=plan["resume"],
+        team=team,
+    )
+    if outcome.result.interrupted:
+        raise Interrupted("", stop.exit_code)
+    return outcome
 
 
 def fingerprint(model: ModelConfig, dataset: Dataset) -> str:
@@ -99,41 +213,52 @@ def fingerprint(model: ModelConfig, dataset: Dataset) -> str:
     return json.dumps(facts, sort_keys=True)
 
 
-def _build(job: Job, config: TrainConfig) -> Ingredients:
-    device = build.choose_device(config.trainer.device)
-    dataset = build.build_dataset(config.data, config.seed, job.screen.loading)
+def build_parts(
+    config: TrainConfig, device: torch.device, progress: Callable[[str, int, int | None], None]
+) -> Ingredients:
+    """All that a training is made of, on its device. Raises: InputError."""
+    dataset = build.build_dataset(config.data, config.seed, progress)
     task = build.build_task(dataset, config.trainer.monitor)
     torch.manual_seed(config.seed)
     model = build.build_model(config.model, dataset)
     model = model.to(device, torch.float64 if config.trainer.precision == "64" else None)
     optimizer = build.build_optimizer(config.optimizer, model.parameters())
-    job.facts |= {
-        "seed": config.seed,
-        "device": build.device_name(device),
-        "parameters": build.count_parameters(model),
-        "ranked_by": f"{'val' if dataset.val else 'train'}.{config.trainer.monitor}",
-    }
     return Ingredients(config, dataset.to(device), model, task, optimizer)
 
 
-def _open_directory(job: Job, config: TrainConfig, old: Path | None) -> RunDirectory:
+def _facts_before(parts: Ingredients, devices: list[torch.device]) -> dict[str, Any]:
+    return {
+        "seed": parts.config.seed,
+        "device": devices_name(devices),
+        "parameters": build.count_parameters(parts.model),
+        "ranked_by": f"{'val' if parts.dataset.val else 'train'}.{parts.config.trainer.monitor}",
+    }
+
+
+def _open_directory(
+    job: Job, config: TrainConfig, dataset: Dataset, old: Path | None, team: Team
+) -> RunDirectory:
     """A new run directory, or the one to go on in, with the configuration written down."""
     typed = [word for word in job.typed if not word.startswith("trainer.resume=")]
-    if old is None:
-        directory = job.claim()
-    else:
-        directory = job.directory = RunDirectory.reopen(old)
-        with contextlib.suppress(OSError, yaml.YAMLError, TypeError):
-            before = yaml.safe_load(directory.overrides.read_text("utf-8"))
-            typed = [*before, *(word for word in typed if word not in before)]
-    directory.write_settings(as_plain(config), typed)
+    try:
+        if old is None:
+            directory = job.claim()
+        else:
+            directory = job.directory = RunDirectory.reopen(old)
+            with contextlib.suppress(OSError, yaml.YAMLError, TypeError):
+                before = yaml.safe_load(directory.overrides.read_text("utf-8"))
+                typed = [*before, *(word for word in typed if word not in before)]
+        directory.write_settings(as_plain(config), typed)
+        if old is None and isinstance(dataset, TextDataset):
+            write_tokenizer(directory.path, dataset.tokenizer)
+    except BaseException:
+        team.first({})  # the other ranks wait to be told
+        raise
     return directory
 
 
 @contextlib.contextmanager
-def _recording(
-    job: Job, config: TrainConfig, directory: RunDirectory
-) -> Iterator[tuple[Callbacks, SolverWatch]]:
+def _recording(job: Job, config: TrainConfig, directory: RunDirectory) -> Iterator[Callbacks]:
     """Everything that listens to the training."""
     metrics = MetricsRecord(directory.metrics)
     members: list[Callback] = [metrics, job.screen]
@@ -145,18 +270,60 @@ def _recording(
             record = WandbRecord(config, directory, job.sweep, job.screen.say)
             stack.callback(record.close)
             members.append(record)
-        watch = stack.enter_context(SolverWatch(job.screen.say))
-        yield Callbacks(members), watch
+        yield Callbacks(members)
+
+
+def train_parts(
+    parts: Ingredients,
+    callback: Callback,
+    say: Callable[[str], None],
+    checkpoints: CheckpointFolder,
+    stop: Callable[[], bool],
+    forecast: Path,
+    *,
+    resume: bool,
+    team: Team,
+) -> Outcome:
+    """Fit, and evaluate on the test split: on one device, as one of a team.
+
+    Args:
+        forecast: where the picture of a series' forecasts goes.
+
+    Raises: InputError, RunFailed.
+    """
+    with SolverWatch(say) as watch:
+        result = _fit(parts, callback, watch, checkpoints, stop, resume=resume, team=team)
+        outcome = Outcome(result, {}, {}, 0)
+        if not result.interrupted:
+            _evaluate_test(parts, outcome, forecast, team)
+    outcome.solver_warnings = watch.warnings
+    return outcome
+
+
+def _evaluate_test(parts: Ingredients, outcome: Outcome, forecast: Path, team: Team) -> None:
+    """Figures of the test split; of a series persistence's too, of every split, and a picture."""
+    trainer, dataset = parts.config.trainer, parts.dataset
+    size, precision = trainer.eval_batch_size, trainer.precision
+    outcome.test = evaluate(parts.model, dataset.test, parts.task, size, precision, team)
+    if isinstance(dataset, SeriesDataset) and team.rank == 0:
+        splits = {"train": dataset.train, "val": dataset.val, "test": dataset.test}
+        outcome.persistence = {
+            name: persistence_figures(dataset, split, parts.task)
+            for name, split in splits.items()
+            if split is not None
+        }
+        draw_forecast(forecast, parts.model, dataset, dataset.test, size, precision)
 
 
 def _fit(
     parts: Ingredients,
-    callback: Callbacks,
+    callback: Callback,
     watch: SolverWatch,
     checkpoints: CheckpointFolder,
-    stop: StopSignals,
+    stop: Callable[[], bool],
     *,
     resume: bool,
+    team: Team,
 ) -> FitResult:
     config, train = parts.config, parts.dataset.train
     settings = build.build_settings(config.trainer, config.seed)
@@ -176,6 +343,7 @@ def _fit(
             resume=resume,
             probe=watch.probe,
             stop=stop,
+            team=team,
         )
     except CheckpointError as error:
         raise InputError(str(error)) from error
@@ -184,38 +352,19 @@ def _fit(
         raise RunFailed(f"{error}: {kept}lower optimizer.lr or set trainer.grad_clip") from error
 
 
-def _evaluate_test(parts: Ingredients, forecast: Path) -> dict[str, Any]:
-    """The figures of the test split; of a series also persistence's, of every split, and a picture.
-
-    Args:
-        forecast: where the picture goes.
-    """
-    trainer, dataset = parts.config.trainer, parts.dataset
-    size, precision = trainer.eval_batch_size, trainer.precision
-    facts: dict[str, Any] = {
-        "test": evaluate(parts.model, dataset.test, parts.task, size, precision)
-    }
-    if isinstance(dataset, SeriesDataset):
-        splits = {"train": dataset.train, "val": dataset.val, "test": dataset.test}
-        facts["persistence"] = {
-            name: persistence_figures(dataset, split, parts.task)
-            for name, split in splits.items()
-            if split is not None
-        }
-        draw_forecast(forecast, parts.model, dataset, dataset.test, size, precision)
-    return facts
-
-
-def _facts(result: FitResult, watch: SolverWatch) -> dict[str, Any]:
-    return {
+def _facts(outcome: Outcome) -> dict[str, Any]:
+    result = outcome.result
+    facts = {
         "epochs": result.progress.epoch,
         "steps": result.progress.step,
         "best_step": result.best_step,
         "stopped_early": result.stopped_early,
-        "solver_warnings": watch.warnings,
+        "solver_warnings": outcome.solver_warnings,
         "train": result.train,
         "val": result.val,
+        "test": outcome.test,
     }
+    return facts | ({"persistence": outcome.persistence} if outcome.persistence else {})
 
 
 def _show(job: Job, result: FitResult) -> None:

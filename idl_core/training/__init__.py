@@ -9,6 +9,7 @@ from idl_core.training.checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
+from idl_core.training.distributed import Group, Team
 from idl_core.training.evaluation import Batches, Precision, evaluate, predict
 from idl_core.training.loop import FitResult, Settings, epoch_order, fit
 from idl_core.training.schedule import Schedule, constant, cosine, step_decay
@@ -26,6 +27,7 @@ __all__ = [
     "Classification",
     "Figures",
     "FitResult",
+    "Group",
     "Language",
     "NonFiniteLoss",
     "Plan",
@@ -35,6 +37,7 @@ __all__ = [
     "Schedule",
     "Settings",
     "Task",
+    "Team",
     "constant",
     "cosine",
     "epoch_order",

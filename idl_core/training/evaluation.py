@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from idl_core.training.callbacks import Figures
+from idl_core.training.distributed import Team
 from idl_core.training.tasks import Measure, Task
 
 Precision = Literal["32", "64", "bf16"]
@@ -25,18 +26,25 @@ class Batches(Protocol):
 
 @torch.no_grad()
 def evaluate(
-    model: nn.Module, split: Batches, task: Task, batch_size: int, precision: Precision = "32"
+    model: nn.Module,
+    split: Batches,
+    task: Task,
+    batch_size: int,
+    precision: Precision = "32",
+    team: Team | None = None,
 ) -> Figures:
     """The task's figures over every sample of `split`, each counted once, in evaluation mode.
 
-    The figures are exact for the split: they do not depend on `batch_size`.
+    The figures are exact for the split: they do not depend on `batch_size`, nor on how many
+    processes of a `team` share the work.
     """
+    team = team or Team()
     measures: list[Measure] = []
-    for outputs, targets in _outputs(model, split, batch_size, precision):
+    for outputs, targets in _outputs(model, split, batch_size, precision, team):
         measures.append(task.measure(outputs, targets, task.loss(outputs, targets)))
-    if not measures:
+    if len(split) == 0:
         raise ValueError("an empty split has no figures")
-    return task.figures(task.sums(measures))
+    return task.figures(team.total(task.sums(measures) if measures else None))
 
 
 @torch.no_grad()
@@ -44,19 +52,24 @@ def predict(
     model: nn.Module, split: Batches, batch_size: int, precision: Precision = "32"
 ) -> Tensor:
     """The model's outputs on every sample of `split`, in order, in evaluation mode."""
-    return torch.cat([outputs for outputs, _ in _outputs(model, split, batch_size, precision)])
+    return torch.cat(
+        [outputs for outputs, _ in _outputs(model, split, batch_size, precision, Team())]
+    )
 
 
 def _outputs(
-    model: nn.Module, split: Batches, batch_size: int, precision: Precision
+    model: nn.Module, split: Batches, batch_size: int, precision: Precision, team: Team
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Outputs and targets of a split, batch by batch, the model in evaluation mode meanwhile."""
+    """Outputs and targets of our share of a split, batch by batch, in evaluation mode."""
     device = device_of(model)
     was_training = model.training
     model.eval()
     try:
         for first in range(0, len(split), batch_size):
             index = torch.arange(first, min(first + batch_size, len(split)), device=device)
+            index = team.share(index)
+            if len(index) == 0:
+                continue
             inputs, targets = split.batch(index)
             yield forward(model, inputs, precision), targets
     finally:

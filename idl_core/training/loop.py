@@ -17,10 +17,11 @@ from torch import Tensor, nn
 
 from idl_core.training.callbacks import Callback, Figures, Plan, Progress
 from idl_core.training.checkpoint import CheckpointFolder
+from idl_core.training.distributed import Team
 from idl_core.training.evaluation import Batches, Precision, device_of, evaluate, forward
 from idl_core.training.schedule import Schedule, constant
 from idl_core.training.state import Best, NonFiniteLoss, TrainingState
-from idl_core.training.tasks import HIGHER_IS_BETTER, Task
+from idl_core.training.tasks import HIGHER_IS_BETTER, Measure, Task
 
 TICK_SECONDS = 0.25
 
@@ -100,6 +101,7 @@ def fit(
     resume: bool = False,
     probe: Callable[[nn.Module], Figures] | None = None,
     stop: Callable[[], object] = lambda: False,
+    team: Team | None = None,
 ) -> FitResult:
     """Train `model` in place.
 
@@ -111,12 +113,17 @@ def fit(
         checkpoints: where to save; None: nowhere.
         resume: go on from the newest checkpoint there (from the start where there is none).
         probe: read at every report, its figures join the training figures.
-        stop: asked after every step; true: save and return.
+        stop: asked in every step; true: save after it and return.
+        team: the processes that share the work; each calls `fit` with the same arguments. Only
+            rank 0 calls the callback and writes checkpoints.
 
     Raises: NonFiniteLoss (what was saved before stays, the best weights included), CheckpointError
         (resuming), ValueError (settings without an end).
     """
-    loop = _Loop(model, train, val, task, optimizer, settings, callback or Callback(), checkpoints)
+    team = team or Team()
+    told = callback if callback is not None and team.rank == 0 else Callback()
+    loop = _Loop(model, train, val, task, optimizer, settings, told, checkpoints, team)
+    team.start(model)
     if resume:
         loop.restore()
     progress, device = loop.state.progress, device_of(model)
@@ -130,17 +137,19 @@ def fit(
         while not loop.finished():
             order = epoch_order(count, settings.seed, progress.epoch).to(device)
             for first in range(progress.batch * size, count, size):
-                inputs, targets = train.batch(order[first : first + size])
+                index = order[first : first + size]
                 _set_rates(optimizer, rates, schedule(progress.step))
-                outputs, loss = _step(model, inputs, targets, task, optimizer, settings, progress)
-                loop.state.window.append(task.measure(outputs, targets, loss))
-                loop.advance(len(targets))
+                measure, stopping = _step(
+                    model, train, index, task, optimizer, settings, progress, team, stop
+                )
+                loop.state.window += measure
+                loop.advance(len(index))
                 if loop.report_due():
                     loop.report(probe)
                 if time.monotonic() > next_tick:
                     loop.callback.on_tick(progress)
                     next_tick = time.monotonic() + TICK_SECONDS
-                if stop():
+                if stopping:
                     loop.save()
                     return loop.result(interrupted=True)
                 if loop.finished():
@@ -157,25 +166,37 @@ def fit(
 
 def _step(
     model: nn.Module,
-    inputs: Tensor,
-    targets: Tensor,
+    train: Batches,
+    index: Tensor,
     task: Task,
     optimizer: torch.optim.Optimizer,
     settings: Settings,
     progress: Progress,
-) -> tuple[Tensor, Tensor]:
-    """One step of the optimizer on one batch. Returns (outputs, loss)."""
+    team: Team,
+    stop: Callable[[], object],
+) -> tuple[list[Measure], bool]:
+    """One step of the optimizer on one batch.
+
+    Returns: the measure of this process's share, if it has one, and whether to stop.
+    """
+    share = team.share(index)
+    # A batch may have fewer samples than there are processes: one without any takes part with a
+    # sample that counts nothing.
+    inputs, targets = train.batch(share if len(share) else index[:1])
     outputs = forward(model, inputs, settings.precision)
     loss = task.loss(outputs, targets)
-    # Reading the loss on an accelerator would wait for it; there the report does it.
-    if loss.device.type == "cpu" and not math.isfinite(loss.item()):
-        raise NonFiniteLoss(loss.item(), progress)
     loss.backward()
+    whole, stopping = team.synchronise(
+        model.parameters(), loss, len(share) / len(index), bool(stop())
+    )
+    # Reading the loss on an accelerator would wait for it; there the report does it.
+    if whole.device.type == "cpu" and not math.isfinite(whole.item()):
+        raise NonFiniteLoss(whole.item(), progress)
     if settings.grad_clip is not None:
         nn.utils.clip_grad_norm_(model.parameters(), settings.grad_clip)
     optimizer.step()
     optimizer.zero_grad()
-    return outputs, loss
+    return [task.measure(outputs, targets, loss)] if len(share) else [], stopping
 
 
 def _set_rates(optimizer: torch.optim.Optimizer, rates: list[float], factor: float) -> None:
@@ -202,7 +223,9 @@ class _Loop:
         settings: Settings,
         callback: Callback,
         checkpoints: CheckpointFolder | None,
+        team: Team,
     ) -> None:
+        self.team = team
         self.model, self.val, self.task, self.optimizer = model, val, task, optimizer
         self.settings, self.callback, self.checkpoints = settings, callback, checkpoints
         self.state = TrainingState()
@@ -219,7 +242,7 @@ class _Loop:
         for problem in problems:
             self.callback.on_problem(problem)
         if last is not None:
-            self.state.restore(last, best, self.model, self.optimizer)
+            self.state.restore(last, best, self.model, self.optimizer, self.team)
 
     def start(self) -> None:
         self.callback.on_start(
@@ -260,7 +283,7 @@ class _Loop:
 
     def report(self, probe: Callable[[nn.Module], Figures] | None) -> None:
         """Report training figures; evaluate and save where it is time to."""
-        figures = self.state.close_window(self.task, self.epoch_ended)
+        figures = self.state.close_window(self.task, self.epoch_ended, self.team)
         if not math.isfinite(figures["loss"]):
             raise NonFiniteLoss(figures["loss"], self.state.progress)
         figures["lr"] = self.optimizer.param_groups[0]["lr"]
@@ -269,7 +292,7 @@ class _Loop:
         self.callback.on_log(self.state.progress, figures)
         if self.val is not None and self.evaluation_due():
             self.evaluate(self.val)
-        if time.monotonic() - self.saved_at >= self.settings.checkpoint_seconds:
+        if self.team.first(time.monotonic() - self.saved_at >= self.settings.checkpoint_seconds):
             self.save()
 
     def evaluation_due(self) -> bool:
@@ -279,7 +302,9 @@ class _Loop:
 
     def evaluate(self, val: Batches) -> None:
         settings, state = self.settings, self.state
-        figures = evaluate(self.model, val, self.task, settings.eval_batch_size, settings.precision)
+        figures = evaluate(
+            self.model, val, self.task, settings.eval_batch_size, settings.precision, self.team
+        )
         if not math.isfinite(figures["loss"]):
             raise NonFiniteLoss(figures["loss"], state.progress)
         sign = -1.0 if settings.monitor in HIGHER_IS_BETTER else 1.0
@@ -298,8 +323,10 @@ class _Loop:
         if self.checkpoints is None:
             return
         self.state.refuse_non_finite(self.model)
-        last = self.state.capture(self.model, self.optimizer)
+        last = self.state.capture(self.model, self.optimizer, self.team)
         best = self.state.best
+        if self.team.rank:
+            return
         try:
             self.checkpoints.save(last, best.capture() if best and not best.saved else None)
         except OSError as error:  # disk full: the checkpoints before are still there
@@ -313,7 +340,7 @@ class _Loop:
     def rescue_best(self) -> None:
         """Before failing: the best weights so far, which may wait in memory, go to disk."""
         best = self.state.best
-        if self.checkpoints is not None and best is not None and not best.saved:
+        if self.team.rank == 0 and self.checkpoints and best is not None and not best.saved:
             try:
                 self.checkpoints.save_best(best.capture())
             except OSError as error:

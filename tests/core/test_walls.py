@@ -22,10 +22,11 @@ CORE = {
     "activations": set(),
     "wellposed": set(),
     "equilibrium": set(),
+    "workers": set(),
     "kernels": {"activations", "equilibrium"},
     "functions": {"activations", "kernels", "equilibrium", "wellposed"},
     "models": {"activations", "functions", "kernels", "equilibrium", "wellposed"},
-    "sim": {"activations", "equilibrium", "models", "wellposed"},
+    "sim": {"activations", "equilibrium", "models", "wellposed", "workers"},
     "training": set(),
 }
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
-import signal
-import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,12 +18,13 @@ from idl_core.sim.solvers.admm_rows import ADMMSettings
 from idl_core.sim.solvers.elastic import Penalty
 from idl_core.sim.solvers.sharded_gram import Samples
 from idl_core.sim.solvers.sharded_solve import Job, sharded_solve
+from idl_core.workers import die_with_parent
 
 
 @record
 def main(folder: str) -> None:
     """Solve every block of the job in `folder`; rank 0 writes the answers there."""
-    _die_with_parent()
+    die_with_parent()
     path = Path(folder)
     job = json.loads((path / "job.json").read_text())
     torch.set_num_threads(job["threads"])
@@ -69,13 +67,3 @@ def _solve(path: Path, block: dict[str, Any], device: torch.device) -> None:
             whole = torch.cat([getattr(part, field) for part in answers])
             np.save(path / f"{name}_{field}.npy", whole.cpu().numpy(), allow_pickle=False)
         (path / f"{name}_history.json").write_text(json.dumps([p.history for p in answers]))
-
-
-def _die_with_parent() -> None:
-    """On Linux, have the kernel end this process when the one that started it ends."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])

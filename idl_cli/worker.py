@@ -1,0 +1,59 @@
+"""The process of one device: started by `worker_pool`, it trains its share and tells of it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from idl_cli.errors import InputError, RunFailed
+from idl_cli.worker_channel import Channel, Telling
+from idl_core.workers import die_with_parent
+
+
+def main(argument: str) -> None:
+    """Train by the description in `<argument>/job.json`."""
+    die_with_parent()
+    folder = Path(argument)
+    channel = Channel(folder / "events")
+    channel.send("pid", pid=os.getpid())
+    try:
+        _train(folder, channel)
+    except (InputError, RunFailed) as error:
+        channel.fail(error)
+        raise
+
+
+def _train(folder: Path, channel: Channel) -> None:
+    import torch
+
+    from idl_cli.ranks import process_group
+    from idl_cli.schema import train_config
+    from idl_cli.stop_signals import StopSignals
+    from idl_cli.training_job import build_parts, train_parts
+    from idl_core.training import Callback, CheckpointFolder
+
+    job: dict[str, Any] = json.loads((folder / "job.json").read_text())
+    if job["threads"] is not None:
+        torch.set_num_threads(job["threads"])
+    device = torch.device(job["devices"][int(os.environ["LOCAL_RANK"])])
+    config = train_config(job["config"])
+    asked = folder / "stop"
+    with process_group(device) as team, StopSignals() as stop:
+        parts = build_parts(config, device, lambda what, done, total: None)
+        say: Callable[[str], None] = channel.say if team.rank == 0 else lambda text: None
+        outcome = train_parts(
+            parts,
+            Telling(channel) if team.rank == 0 else Callback(),
+            say,
+            CheckpointFolder(Path(job["checkpoints"]), job["fingerprint"]),
+            lambda: stop() or (team.rank == 0 and asked.exists()),
+            Path(job["forecast"]),
+            resume=job["resume"],
+            team=team,
+        )
+        if team.rank == 0:
+            channel.send("outcome", outcome=asdict(outcome))

@@ -1,0 +1,143 @@
+"""Worker processes on this machine: started by torch's elastic launcher, ended together, named.
+
+The launcher gives each worker its rank and a rendezvous (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR,
+MASTER_PORT). Workers are programs of their own, not pickled functions, so that it makes no
+difference what started their parent: a terminal, a notebook, or another pool of processes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+# Ends without taking the process group down: torch 2.6 does that holding the interpreter's lock,
+# which gloo's own thread may be waiting for to let its last tensors go, and neither ends.
+_START = """
+import importlib, json, os, sys, traceback
+module, argument, sys.path[:] = json.loads(sys.argv[1])
+code = 0
+try:
+    importlib.import_module(module).main(argument)
+except BaseException:
+    traceback.print_exc()
+    code = 1
+sys.stdout.flush()
+sys.stderr.flush()
+os._exit(code)
+"""
+_TAIL_BYTES = 4000
+
+
+class WorkerFailed(RuntimeError):
+    """A worker ended with an error, and the others were ended: one line says which and why.
+
+    Attributes:
+        rank, exit_code: of the first that failed; the exit code is minus a signal's number.
+        output: the end of what it wrote.
+    """
+
+    def __init__(self, rank: int, count: int, exit_code: int, cause: str, output: str) -> None:
+        super().__init__(f"rank {rank} of {count} failed: {cause}")
+        self.rank, self.exit_code, self.output = rank, exit_code, output
+
+
+def run_workers(module: str, argument: str, count: int, folder: Path) -> None:
+    """Run `module.main(argument)` in `count` processes and wait for them to end.
+
+    Args:
+        folder: takes what the workers write to stdout and stderr; its name is unique.
+
+    Raises:
+        WorkerFailed: one of them failed; none is left running.
+    """
+    # Imported here: it is slow, and one process never needs it.
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=count,
+        run_id=folder.name,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        local_addr="localhost",  # the machine's own name may not be resolved, in a container say
+        max_restarts=0,
+        monitor_interval=0.1,
+        logs_specs=DefaultLogsSpecs(log_dir=str(folder / "logs"), redirects=Std.ALL),
+    )
+    try:
+        with _quiet(), _environment(TORCH_ELASTIC_SHUTDOWN_TIMEOUT="5"):
+            argument = json.dumps([module, argument, sys.path])
+            elastic_launch(config, sys.executable)("-c", _START, argument)
+    except ChildFailedError as error:
+        # One that was killed takes the others with it: they only lost their peer.
+        failed = sorted(error.failures.items(), key=lambda item: item[1].exitcode >= 0)
+        rank, failure = failed[0]
+        output = _end_of_output(folder, rank)
+        cause = _cause(failure, output)
+        raise WorkerFailed(rank, count, failure.exitcode, cause, output) from None
+
+
+def die_with_parent() -> None:
+    """On Linux, have the kernel end this process when the one that started it ends."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the launcher's own account to itself: the failure is told once, by the error."""
+    logger = logging.getLogger("torch.distributed.elastic")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _environment(**variables: str) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in (*variables, "TORCHELASTIC_SIGNALS_TO_HANDLE")}
+    os.environ.update({name: v for name, v in variables.items() if name not in os.environ})
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _end_of_output(folder: Path, rank: int) -> str:
+    """The end of what a worker wrote, its errors if there are any."""
+    for name in ("stderr.log", "stdout.log"):
+        for path in (folder / "logs").glob(f"*/attempt_0/{rank}/{name}"):
+            with contextlib.suppress(OSError):
+                text = path.read_bytes()[-_TAIL_BYTES:].decode(errors="replace").strip()
+                if text:
+                    return text
+    return ""
+
+
+def _cause(failure: Any, output: str) -> str:
+    """The failure in a line: the signal, or the last line of what the worker raised."""
+    if failure.exitcode < 0:
+        return f"it was ended by {failure.signal_name()} (exit code {failure.exitcode})"
+    message = failure.message
+    if isinstance(message, dict):
+        message = message.get("message", message)
+    told = [line for line in (output, str(message)) if line.strip()]
+    last = told[0].strip().splitlines()[-1] if told else "it said nothing"
+    return f"{last} (exit code {failure.exitcode})"
