@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from idl_cli.errors import InputError
+from idl_cli.plugins import check_plugins, first_line, launcher_errors, prefer_own_choices
 from idl_cli.ranks import Ranks
 from idl_cli.refusals import COMPOSITION_ERRORS, refusal
 from idl_cli.run_directory import cannot_write, missing_folders, remove_if_empty
@@ -65,8 +66,9 @@ class BeforeJobs(Callback):
                         f"-m under {ranks.launcher}: its {ranks.count} ranks would each run the "
                         "sweep; start it once, with trainer.devices= for each job"
                     )
+                check_plugins(config)
                 _invocation.made = missing_folders(Path(config.hydra.sweep.dir))
-                _invocation.sweep = _claim_sweep(config)
+                _invocation.sweep = _resumed_sweep(config) or _claim_sweep(config)
 
 
 class _Refused(BaseException):
@@ -99,11 +101,28 @@ def _claim_sweep(config: DictConfig) -> Path:
         except OSError as error:
             raise cannot_write(path, error) from error
         else:
-            config.hydra.sweep.dir = str(path)
-            # Every job is composed anew from these.
-            quoted = str(path).replace("'", "\\'")
-            config.hydra.overrides.hydra.append(f"hydra.sweep.dir='{quoted}'")
-            return path
+            return _use_folder(config, path)
+
+
+def _resumed_sweep(config: DictConfig) -> Path | None:
+    """The folder of the sweep to go on with, if that was asked. Raises: InputError."""
+    typed = OmegaConf.select(config, "sweep.resume")
+    if typed is None:
+        return None
+    path = Path(str(typed)).expanduser()
+    if not path.is_dir():
+        raise InputError(f"sweep.resume={typed}: there is no such folder")
+    if not any((path / name).exists() for name in ("multirun.yaml", "0")):
+        raise InputError(f"sweep.resume={typed}: it is no folder of a sweep (idl train -m)")
+    return _use_folder(config, path)
+
+
+def _use_folder(config: DictConfig, path: Path) -> Path:
+    config.hydra.sweep.dir = str(path)
+    # Every job is composed anew from these.
+    quoted = str(path).replace("'", "\\'")
+    config.hydra.overrides.hydra.append(f"hydra.sweep.dir='{quoted}'")
+    return path
 
 
 def plain_values(config: DictConfig) -> Values:
@@ -140,6 +159,7 @@ def run_hydra_command(
     global _invocation
     words = list(arguments)
     _check_flags(words)
+    prefer_own_choices()
     invocation = _invocation = Invocation(check)
     try:
         with _as_if_typed(words):
@@ -154,6 +174,11 @@ def run_hydra_command(
         invocation.error = refused.__cause__
     except COMPOSITION_ERRORS as error:
         raise refusal(error, known, words) from error
+    except launcher_errors() as error:
+        if invocation.sweep is None:
+            raise
+        print(f"idl: the launcher gave up: {first_line(error)}", file=sys.stderr)
+        return 1, invocation.failures, invocation.sweep
     except OSError as error:  # making its folder; the task's own errors come by `report_error`
         raise cannot_write(Path(str(error.filename)), error) from error
     finally:

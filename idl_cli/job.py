@@ -23,6 +23,7 @@ from idl_cli.hydra_command import is_sweep_job, plain_values, report_error, repo
 from idl_cli.ranks import Ranks
 from idl_cli.run_directory import RunDirectory
 from idl_cli.screen import Screen, SilentScreen, make_screen
+from idl_cli.stop_signals import pass_on
 
 _PACKAGES = ("torch", "numpy", "hydra-core", "omegaconf", "safetensors")
 
@@ -30,9 +31,9 @@ _PACKAGES = ("torch", "numpy", "hydra-core", "omegaconf", "safetensors")
 class Interrupted(Exception):
     """A signal ended the computation, which was saved before."""
 
-    def __init__(self, message: str, exit_code: int) -> None:
+    def __init__(self, message: str, exit_code: int, signal: int | None = None) -> None:
         super().__init__(message)
-        self.exit_code = exit_code
+        self.exit_code, self.signal = exit_code, signal
 
 
 @dataclass
@@ -131,6 +132,7 @@ def run_job(command: str, config: DictConfig, compute: Callable[[Job], float]) -
         job.write_summary("interrupted", str(stop), stop.exit_code)
         job.screen.say(str(stop))
         _show_directory(job)
+        pass_on(stop.signal)
         raise SystemExit(stop.exit_code) from None
     except KeyboardInterrupt:
         if job is not None:

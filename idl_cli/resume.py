@@ -7,7 +7,11 @@ A resumed run goes on in its own directory, with its own configuration; of what 
 from __future__ import annotations
 
 import copy
+import dataclasses
+import math
+import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +21,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from idl_cli.errors import InputError
 from idl_cli.run_directory import holds_run
 from idl_cli.run_lookup import existing_run
-from idl_cli.schema import TrainConfig, as_plain, train_config
+from idl_cli.run_records import RunRecord, as_number
+from idl_cli.schema import SweepConfig, TrainConfig, as_plain, train_config
 
 # Everything else decides what the steps are, or what belongs to them.
 CHANGEABLE = (
@@ -35,22 +40,95 @@ CHANGEABLE = (
     "trainer.accelerator",
     "trainer.devices",
     "trainer.resume",
+    "sweep.resume",
 )
 
 
-def run_to_resume(resume: str | None, output: Path) -> Path | None:
-    """The directory to go on with, or None to start anew.
+@dataclass(frozen=True)
+class Continuation:
+    """What a job is to do: with which configuration, in which earlier run's directory, if any.
+
+    Attributes:
+        value: the figure of a job that is complete, and is not to be run again.
+    """
+
+    config: TrainConfig
+    old: Path | None = None
+    value: float | None = None
+
+
+def continuation(
+    config: TrainConfig,
+    composed: Mapping[str, Any],
+    typed: Sequence[str],
+    output: Path,
+    job: int | None,
+) -> Continuation:
+    """How `trainer.resume`, `sweep.resume` and the cluster want a job to begin.
 
     Args:
-        resume: `trainer.resume`; 'auto' goes on with `output` if that is a run.
+        config, composed: as it would be were it new.
+        output: where its directory is or will be.
+        job: its number in a sweep.
 
-    Raises: InputError where the directory that was named is no run.
+    Raises: InputError where the run that is meant is none, or another than this one.
     """
+    resume = config.trainer.resume
+    if job is None and config.sweep.resume is not None:
+        raise InputError(
+            f"sweep.resume={config.sweep.resume}: it goes on with a sweep, and needs -m; "
+            "a single run goes on with trainer.resume="
+        )
+    if job is not None and (config.sweep.resume is not None or requeued()):
+        return _sweep_job(config, typed, output, job)
     if resume is None:
-        return None
-    if resume == "auto":
-        return output if holds_run(output) and (output / "config.yaml").exists() else None
-    return existing_run(resume, key="trainer.resume=")
+        return Continuation(config)
+    if resume != "auto":
+        old = existing_run(resume, key="trainer.resume=")
+        return Continuation(resumed_config(read_config(old), composed, typed), old)
+    if not holds_run(output):
+        return Continuation(as_new(config))
+    if not (output / "config.yaml").exists() or own_words(typed) == recorded_words(output):
+        return Continuation(as_new(config), output)  # the same command once more
+    return Continuation(resumed_config(read_config(output), composed, typed), output)
+
+
+def _sweep_job(config: TrainConfig, typed: Sequence[str], output: Path, job: int) -> Continuation:
+    """A job of a sweep that was run before, to its end or not."""
+    config = as_new(config)
+    if not holds_run(output):
+        return Continuation(config)
+    if (output / "config.yaml").exists() and own_words(typed) != recorded_words(output):
+        raise InputError(
+            f"sweep.resume={output.parent}: job {job} there was made with "
+            f"'{' '.join(recorded_words(output))}'; give the same words in the same order"
+        )
+    record = RunRecord.read(output)
+    if record.status == "completed":
+        value = as_number(record.value(str(record.summary.get("ranked_by"))))
+        return Continuation(config, output, math.nan if value is None else value)
+    return Continuation(config, output)
+
+
+def requeued() -> bool:
+    """Whether SLURM runs this job another time."""
+    return int(os.environ.get("SLURM_RESTART_COUNT") or 0) > 0
+
+
+def as_new(config: TrainConfig) -> TrainConfig:
+    """The configuration as it is written down: without how this attempt began."""
+    trainer = dataclasses.replace(config.trainer, resume=None)
+    return dataclasses.replace(config, trainer=trainer, sweep=SweepConfig())
+
+
+def own_words(typed: Sequence[str]) -> list[str]:
+    """What was typed, without how this attempt began."""
+    return [word for word in typed if word.split("=")[0] not in ("trainer.resume", "sweep.resume")]
+
+
+def recorded_words(directory: Path) -> list[str]:
+    """What was typed for an earlier attempt."""
+    return RunRecord(directory, {}, "").overrides
 
 
 def read_config(directory: Path) -> TrainConfig:
@@ -84,8 +162,7 @@ def resumed_config(
         if key == "experiment":
             raise InputError("a resumed run keeps its configuration: leave experiment= out")
         _copy(key.split("."), composed, values)
-    values["trainer"]["resume"] = None
-    config = train_config(values)
+    config = as_new(train_config(values))
     before, after = _flat(as_plain(saved)), _flat(as_plain(config))
     for key in sorted(before.keys() | after.keys()):
         changeable = any(key == name or key.startswith(f"{name}.") for name in CHANGEABLE)

@@ -178,6 +178,13 @@ class TrainerConfig:
 
 
 @dataclass(frozen=True)
+class SweepConfig:
+    """What `-m` is told beside its jobs."""
+
+    resume: str | None = None
+
+
+@dataclass(frozen=True)
 class NoLoggerConfig:
     """The local record alone."""
 
@@ -216,6 +223,7 @@ class TrainConfig:
     scheduler: SchedulerConfig
     trainer: TrainerConfig
     logger: LoggerConfig = field(default_factory=NoLoggerConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
     seed: Annotated[int, Range(0, 2**32 - 1)] = 0
     debug: bool = False
 

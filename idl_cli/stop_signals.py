@@ -17,7 +17,8 @@ _SIGNALS = [
 class StopSignals:
     """While it is entered, true once a signal asked to stop. A second Ctrl-C stops at once.
 
-    SIGUSR1 is what clusters send before they take the machine away.
+    SIGUSR1 is what clusters send before they take the machine away. Submitit listens for SIGUSR2,
+    to queue the job again: whoever listens waits here until the run is saved, see `pass_on`.
     """
 
     def __init__(self) -> None:
@@ -34,7 +35,7 @@ class StopSignals:
 
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():
-            for number in _SIGNALS:
+            for number in (*_SIGNALS, *_listened_to()):
                 self._before[number] = signal.signal(number, self._receive)
         return self
 
@@ -56,3 +57,20 @@ class StopSignals:
             # Written past Python's buffers: the signal may have come amid a print.
             with contextlib.suppress(OSError):
                 os.write(2, b"\nstopping after this step; Ctrl-C again stops at once\n")
+
+
+def pass_on(number: int | None) -> None:
+    """Give a signal that ended a run to whoever listened for it before the run began.
+
+    Submitit queues the job again and ends the process; where nobody listened nothing happens.
+    """
+    if number is None:
+        return
+    handler = signal.getsignal(number)
+    if callable(handler) and handler is not signal.default_int_handler:
+        signal.raise_signal(number)
+
+
+def _listened_to() -> list[signal.Signals]:
+    number = getattr(signal, "SIGUSR2", None)
+    return [number] if number is not None and callable(signal.getsignal(number)) else []

@@ -29,8 +29,16 @@ def conclude_sweep(folder: Path, code: int, failures: Sequence[int]) -> int:
     failed = [job for job in jobs if job.status == "failed"]
     for job in failed if not failures else ():  # of other processes: here each was said at once
         print(f"job {job.path.name} failed: {job.summary.get('error')}", file=sys.stderr)
+    left = [job.path.name for job in jobs if job.status not in ("completed", "failed")]
+    if left or code:
+        print(
+            f"{len(left)} of these jobs did not end{': ' if left else ''}{', '.join(left[:10])}; "
+            f"the same command with sweep.resume={folder} goes on",
+            file=sys.stderr,
+        )
     print(folder, flush=True)
     codes = {*failures, *(int(job.summary.get("exit_code") or 1) for job in failed)}
+    codes |= {1} if left else set()
     if code or not codes:
         return code
     return 2 if codes == {2} else 1

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import nn
 
 from idl_cli import build
@@ -22,7 +21,7 @@ from idl_cli.job import Interrupted, Job
 from idl_cli.metrics_record import MetricsRecord
 from idl_cli.ranks import Ranks, process_group
 from idl_cli.results_table import print_results
-from idl_cli.resume import read_config, resumed_config, run_to_resume
+from idl_cli.resume import continuation, own_words, recorded_words
 from idl_cli.run_directory import RunDirectory
 from idl_cli.saved_tokenizer import write_tokenizer
 from idl_cli.schema import ModelConfig, TrainConfig, WandbConfig, as_plain, train_config
@@ -84,10 +83,11 @@ def compute(job: Job) -> float:
 
     Raises: InputError, RunFailed (the loss became non-finite), Interrupted (a signal; saved).
     """
-    config = train_config(job.values)
-    old = run_to_resume(config.trainer.resume, job.output)
-    if old is not None:
-        config = resumed_config(read_config(old), job.values, job.typed)
+    begin = continuation(train_config(job.values), job.values, job.typed, job.output, job.number)
+    config, old = begin.config, begin.old
+    if begin.value is not None:
+        job.screen.say(f"job {job.number} was complete")
+        return begin.value
     devices = choose_devices(config.trainer)
     if ranks := Ranks.of_environment():
         device = ranks.device(devices)
@@ -134,10 +134,13 @@ def _conclude(job: Job, outcome: Outcome, directory: RunDirectory, stop: StopSig
         raise Interrupted(
             f"stopped at step {outcome.result.progress.step} and saved; go on with: {again}",
             stop.exit_code,
+            stop.received,
         )
     _show(job, outcome.result)
     if stop.received and job.number is not None:  # too late for this job, meant for the sweep
-        raise Interrupted("stopped after a job that was just complete", stop.exit_code)
+        raise Interrupted(
+            "stopped after a job that was just complete", stop.exit_code, stop.received
+        )
 
 
 def _train(
@@ -176,6 +179,7 @@ def _train(
         Path(plan["forecast"]),
         resume=resume,
         team=team,
+        fitted=lambda outcome: job.facts.update(_facts(outcome)),
     )
 
 
@@ -196,7 +200,7 @@ def _follow(parts: Ingredients, stop: StopSignals, team: Team) -> Outcome:
         team=team,
     )
     if outcome.result.interrupted:
-        raise Interrupted("", stop.exit_code)
+        raise Interrupted("", stop.exit_code, stop.received)
     return outcome
 
 
@@ -239,15 +243,14 @@ def _open_directory(
     job: Job, config: TrainConfig, dataset: Dataset, old: Path | None, team: Team
 ) -> RunDirectory:
     """A new run directory, or the one to go on in, with the configuration written down."""
-    typed = [word for word in job.typed if not word.startswith("trainer.resume=")]
+    typed = own_words(job.typed)
     try:
         if old is None:
             directory = job.claim()
         else:
             directory = job.directory = RunDirectory.reopen(old)
-            with contextlib.suppress(OSError, yaml.YAMLError, TypeError):
-                before = yaml.safe_load(directory.overrides.read_text("utf-8"))
-                typed = [*before, *(word for word in typed if word not in before)]
+            before = recorded_words(old)
+            typed = [*before, *(word for word in typed if word not in before)]
         directory.write_settings(as_plain(config), typed)
         if old is None and isinstance(dataset, TextDataset):
             write_tokenizer(directory.path, dataset.tokenizer)
@@ -283,17 +286,20 @@ def train_parts(
     *,
     resume: bool,
     team: Team,
+    fitted: Callable[[Outcome], None] = lambda outcome: None,
 ) -> Outcome:
     """Fit, and evaluate on the test split: on one device, as one of a team.
 
     Args:
         forecast: where the picture of a series' forecasts goes.
+        fitted: told how it stands before the test split is evaluated.
 
     Raises: InputError, RunFailed.
     """
     with SolverWatch(say) as watch:
         result = _fit(parts, callback, watch, checkpoints, stop, resume=resume, team=team)
-        outcome = Outcome(result, {}, {}, 0)
+        outcome = Outcome(result, {}, {}, watch.warnings)
+        fitted(outcome)
         if not result.interrupted:
             _evaluate_test(parts, outcome, forecast, team)
     outcome.solver_warnings = watch.warnings

@@ -1,0 +1,82 @@
+"""Hydra's launchers and sweepers: whether they are installed, and what they raise."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
+from omegaconf import DictConfig, OmegaConf
+
+from idl_cli.errors import InputError
+
+# plugin's package -> the extra of ours that installs it
+_EXTRAS = {
+    "hydra_joblib_launcher": "sweep",
+    "hydra_optuna_sweeper": "sweep",
+    "hydra_submitit_launcher": "cluster",
+    "hydra_ray_launcher": "ray",
+}
+
+# The choices that conf/hydra has itself, with settings for this program.
+_OWN = {"launcher": ("joblib", "submitit_local", "submitit_slurm", "ray"), "sweeper": ("optuna",)}
+
+
+def prefer_own_choices() -> None:
+    """Have Hydra take our YAML for a plugin, not the plugin's own defaults of the same name."""
+    Plugins.instance()  # it registers theirs
+    registered: dict[str, dict[str, object]] = ConfigStore.instance().repo.get("hydra", {})
+    for group, names in _OWN.items():
+        for name in names:
+            registered.get(group, {}).pop(f"{name}.yaml", None)
+
+
+def check_plugins(config: DictConfig) -> None:
+    """See that the launcher and the sweeper that were chosen are there.
+
+    Raises: InputError with what installs them.
+    """
+    for kind in ("launcher", "sweeper"):
+        target = str(OmegaConf.select(config, f"hydra.{kind}._target_"))
+        package = target.split(".")[1] if target.startswith("hydra_plugins.") else None
+        if package in _EXTRAS and not _is_installed(package):
+            choice = config.hydra.runtime.choices[f"hydra/{kind}"]
+            extra = _EXTRAS[package]
+            raise InputError(
+                f"hydra/{kind}={choice}: it is not installed; pip install 'idl[{extra}]'"
+            )
+        if package == "hydra_optuna_sweeper":
+            import optuna
+
+            optuna.logging.set_verbosity(optuna.logging.WARNING)  # the table tells of the trials
+
+
+def launcher_errors() -> tuple[type[BaseException], ...]:
+    """What launchers raise where a job ended without a result: killed, cancelled, out of memory.
+
+    Only of those that are in use: none is imported for this.
+    """
+    found = []
+    for module, name in (
+        ("submitit.core.utils", "UncompletedJobError"),
+        ("submitit.core.utils", "FailedJobError"),
+        ("joblib.externals.loky.process_executor", "BrokenProcessPool"),
+        ("ray.exceptions", "RayError"),
+    ):
+        if module in sys.modules:
+            found.append(getattr(sys.modules[module], name))
+    return tuple(found)
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(f"hydra_plugins.{package}") is not None
+    except ModuleNotFoundError:
+        return False

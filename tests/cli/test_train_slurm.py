@@ -1,0 +1,68 @@
+"""Real jobs on a real SLURM: run where scripts/slurm_local.sh has brought one up."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from .conftest import Idl
+from .test_train_resume import assert_same_run
+
+
+def is_up() -> bool:
+    if shutil.which("scontrol") is None:
+        return False
+    try:
+        done = subprocess.run(["scontrol", "ping"], capture_output=True, text=True, timeout=10)
+    except subprocess.TimeoutExpired:
+        return False
+    return "is UP" in done.stdout
+
+
+pytestmark = [
+    pytest.mark.slurm,
+    pytest.mark.skipif(not is_up(), reason="no SLURM here: bash scripts/slurm_local.sh"),
+]
+
+
+def command(*words: str) -> str:
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True)
+    return done.stdout
+
+
+def test_jobs_end_complete_and_exact_though_one_is_preempted(
+    idl: Idl, tiny: list[str], tmp_path: Path
+) -> None:
+    words = [*tiny, "trainer.max_epochs=1500", "trainer.checkpoint_seconds=0.5"]
+    launcher = ["hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1", "hydra.sweep.dir=sweep"]
+    program = "import sys; from idl_cli.main import main; sys.exit(main(sys.argv[1:]))"
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, "train", "-m", *words, "seed=1,2", *launcher],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    run, deadline = tmp_path / "sweep" / "1", time.monotonic() + 150
+    while not (run / "checkpoints" / "last.safetensors").exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    array = min(path.name for path in (tmp_path / "sweep" / ".submitit").glob("*_1"))
+    command("scontrol", "requeue", array)
+    out, err = process.communicate(timeout=280)
+    assert process.returncode == 0, err
+    assert out.splitlines()[-1] == "sweep"
+    assert "going on after step" in "".join(
+        path.read_text() for path in (tmp_path / "sweep" / ".submitit" / array).glob("*.err")
+    )
+    for job, seed in (("0", 1), ("1", 2)):
+        summary = json.loads((tmp_path / "sweep" / job / "summary.json").read_text())
+        assert (summary["status"], summary["steps"]) == ("completed", 13500)
+        alone = idl("train", *words, f"seed={seed}")
+        assert_same_run(alone.run, tmp_path / "sweep" / job)
