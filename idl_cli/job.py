@@ -109,7 +109,13 @@ class Job:
             "val": {},
             "test": {},
         }
-        self.directory.write_summary(summary | self.facts)
+        try:
+            self.directory.write_summary(summary | self.facts)
+        except OSError as error:  # disk full, say: what was computed is done all the same
+            reason = error.strerror or error
+            self.screen.say(f"warning: {self.directory.summary} not written: {reason}")
+            if status == "completed":
+                raise RunFailed(f"the run is done, but not its record ({reason})") from error
 
 
 def run_job(command: str, config: DictConfig, compute: Callable[[Job], float]) -> float:
@@ -161,8 +167,7 @@ def _fail(job: Job | None, error: Exception) -> None:
             # A sweep's table is made of its jobs' summaries, of those too that never began.
             with contextlib.suppress(InputError, OSError):
                 job.claim().write_settings(job.values, job.typed)
-        with contextlib.suppress(OSError):  # disk full, say: the error itself is what counts
-            job.write_summary("failed", text, exit_code)
+        job.write_summary("failed", text, exit_code)
     if in_sweep:
         assert job is not None
         if not expected:

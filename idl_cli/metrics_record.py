@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
@@ -11,11 +12,17 @@ from idl_core.training.callbacks import Callback, Figures, Plan, Progress
 
 
 class MetricsRecord(Callback):
-    """Writes each report as `{"step", "epoch", "split", <figures>}`, at once."""
+    """Writes each report as `{"step", "epoch", "split", <figures>}`, at once.
 
-    def __init__(self, path: Path) -> None:
+    What cannot be written, as the disk is full, is said once and waits in memory for the next time.
+    """
+
+    def __init__(self, path: Path, say: Callable[[str], None]) -> None:
         self.path = path
-        self._file: IO[str] | None = None
+        self._say = say
+        self._file: IO[bytes] | None = None
+        self._pending = b""
+        self._told = False
 
     def on_start(self, plan: Plan) -> None:
         """Begin, or go on after the step of the checkpoint: what came later will come again."""
@@ -24,7 +31,8 @@ class MetricsRecord(Callback):
                 line for line in self.path.read_text("utf-8").splitlines() if _holds(line, plan)
             ]
             write_whole(self.path, "".join(f"{line}\n" for line in kept))
-        self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115
+        # Unbuffered: a write that fails leaves nothing behind that would fail once more.
+        self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115
 
     def on_log(self, progress: Progress, figures: Figures) -> None:
         self.write(progress, "train", figures)
@@ -36,12 +44,23 @@ class MetricsRecord(Callback):
         """Append one line."""
         assert self._file is not None, "on_start comes first"
         place = {"step": progress.step, "epoch": progress.pass_number, "split": split}
-        self._file.write(json.dumps(finite({**place, **figures})) + "\n")
-        self._file.flush()
+        self._pending += (json.dumps(finite({**place, **figures})) + "\n").encode()
+        self._flush()
 
     def close(self) -> None:
         if self._file is not None:
+            self._flush()
             self._file.close()
+
+    def _flush(self) -> None:
+        assert self._file is not None
+        try:
+            while self._pending:
+                self._pending = self._pending[self._file.write(self._pending) :]
+        except OSError as error:
+            if not self._told:
+                self._say(f"warning: {self.path} not written ({error.strerror}): trying again")
+            self._told = True
 
 
 def _holds(line: str, plan: Plan) -> bool:

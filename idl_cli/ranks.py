@@ -92,7 +92,8 @@ def process_group(device: torch.device, ranks: Ranks | None = None) -> Iterator[
     try:
         yield Group(device)
     finally:
-        dist.destroy_process_group()
+        if ranks is not None:  # a worker ends without, see `idl_core.workers`
+            dist.destroy_process_group()
 
 
 def _complete_environment(ranks: Ranks) -> None:

@@ -18,6 +18,7 @@ from idl_cli.errors import InputError, RunFailed
 from idl_cli.forecast import NAME as FORECAST
 from idl_cli.forecast import draw_forecast, persistence_figures
 from idl_cli.job import Interrupted, Job
+from idl_cli.memory import is_out_of_memory, out_of_memory
 from idl_cli.metrics_record import MetricsRecord
 from idl_cli.ranks import Ranks, process_group
 from idl_cli.results_table import print_results
@@ -41,6 +42,7 @@ from idl_core.training import (
     evaluate,
     fit,
 )
+from idl_core.training.evaluation import device_of
 from idl_datasets import Dataset, SeriesDataset, TextDataset
 
 
@@ -263,7 +265,7 @@ def _open_directory(
 @contextlib.contextmanager
 def _recording(job: Job, config: TrainConfig, directory: RunDirectory) -> Iterator[Callbacks]:
     """Everything that listens to the training."""
-    metrics = MetricsRecord(directory.metrics)
+    metrics = MetricsRecord(directory.metrics, job.screen.say)
     members: list[Callback] = [metrics, job.screen]
     with contextlib.ExitStack() as stack:
         stack.callback(metrics.close)
@@ -296,7 +298,7 @@ def train_parts(
 
     Raises: InputError, RunFailed.
     """
-    with SolverWatch(say) as watch:
+    with _explained_memory(parts), SolverWatch(say) as watch:
         result = _fit(parts, callback, watch, checkpoints, stop, resume=resume, team=team)
         outcome = Outcome(result, {}, {}, watch.warnings)
         fitted(outcome)
@@ -304,6 +306,19 @@ def train_parts(
             _evaluate_test(parts, outcome, forecast, team)
     outcome.solver_warnings = watch.warnings
     return outcome
+
+
+@contextlib.contextmanager
+def _explained_memory(parts: Ingredients) -> Iterator[None]:
+    """Turn an error that says only that memory is used up into what used it and what to lower."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        device, shape = device_of(parts.model), parts.dataset.input_shape
+        trainer = parts.config.trainer
+        raise out_of_memory(device, parts.model, parts.optimizer, shape, trainer) from error
 
 
 def _evaluate_test(parts: Ingredients, outcome: Outcome, forecast: Path, team: Team) -> None:

@@ -11,12 +11,10 @@ from typing import Any
 
 from idl_cli.errors import InputError, RunFailed
 from idl_cli.worker_channel import Channel, Telling
-from idl_core.workers import die_with_parent
 
 
 def main(argument: str) -> None:
     """Train by the description in `<argument>/job.json`."""
-    die_with_parent()
     folder = Path(argument)
     channel = Channel(folder / "events")
     channel.send("pid", pid=os.getpid())

@@ -8,21 +8,25 @@ difference what started their parent: a terminal, a notebook, or another pool of
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import logging
 import os
-import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-# Ends without taking the process group down: torch 2.6 does that holding the interpreter's lock,
+# What a worker runs. It is to end with the process that started it, which on Linux the kernel sees
+# to: asked for before anything slow is imported, and checked, as the parent may be gone already.
+# It ends without taking the process group down: torch 2.6 does that holding the interpreter's lock,
 # which gloo's own thread may be waiting for to let its last tensors go, and neither ends.
 _START = """
-import importlib, json, os, sys, traceback
-module, argument, sys.path[:] = json.loads(sys.argv[1])
+import ctypes, importlib, json, os, signal, sys, traceback
+module, argument, parent, sys.path[:] = json.loads(sys.argv[1])
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+if os.getppid() != parent:
+    os._exit(1)
 code = 0
 try:
     importlib.import_module(module).main(argument)
@@ -77,7 +81,7 @@ def run_workers(module: str, argument: str, count: int, folder: Path) -> None:
     )
     try:
         with _quiet(), _environment(TORCH_ELASTIC_SHUTDOWN_TIMEOUT="5"):
-            argument = json.dumps([module, argument, sys.path])
+            argument = json.dumps([module, argument, os.getpid(), sys.path])
             elastic_launch(config, sys.executable)("-c", _START, argument)
     except ChildFailedError as error:
         # One that was killed takes the others with it: they only lost their peer.
@@ -86,12 +90,6 @@ def run_workers(module: str, argument: str, count: int, folder: Path) -> None:
         output = _end_of_output(folder, rank)
         cause = _cause(failure, output)
         raise WorkerFailed(rank, count, failure.exitcode, cause, output) from None
-
-
-def die_with_parent() -> None:
-    """On Linux, have the kernel end this process when the one that started it ends."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 @contextlib.contextmanager

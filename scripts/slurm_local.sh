@@ -60,8 +60,8 @@ AccountingStorageType=accounting_storage/none
 MpiDefault=none
 ReturnToService=2
 JobRequeue=1
-# A job that was requeued begins again after this many seconds at the earliest, not after two minutes.
-SchedulerParameters=requeue_delay=1,batch_sched_delay=1,sched_interval=5
+# Look for work every few seconds: jobs of tests are short.
+SchedulerParameters=batch_sched_delay=1,sched_interval=5
 KillWait=30
 MinJobAge=600
 SlurmdTimeout=60

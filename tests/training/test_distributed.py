@@ -106,7 +106,9 @@ def member(rank: int, folder: Path) -> None:
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dict[str, Any]]:
     folder = tmp_path_factory.mktemp("two")
-    mp.spawn(member, (folder,), nprocs=2)
+    # A process that has used a GPU cannot be forked; else it saves importing torch twice.
+    method = "spawn" if torch.cuda.is_available() else "fork"
+    mp.start_processes(member, (folder,), nprocs=2, start_method=method)  # type: ignore[no-untyped-call]
     first, second = (json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1))
     return first, second
 

@@ -18,13 +18,11 @@ from idl_core.sim.solvers.admm_rows import ADMMSettings
 from idl_core.sim.solvers.elastic import Penalty
 from idl_core.sim.solvers.sharded_gram import Samples
 from idl_core.sim.solvers.sharded_solve import Job, sharded_solve
-from idl_core.workers import die_with_parent
 
 
 @record
 def main(folder: str) -> None:
     """Solve every block of the job in `folder`; rank 0 writes the answers there."""
-    die_with_parent()
     path = Path(folder)
     job = json.loads((path / "job.json").read_text())
     torch.set_num_threads(job["threads"])
