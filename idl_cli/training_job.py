@@ -250,7 +250,7 @@ def _open_directory(
         if old is None:
             directory = job.claim()
         else:
-            directory = job.directory = RunDirectory.reopen(old)
+            directory = job.directory = _reopen(old, fingerprint(config.model, dataset))
             before = recorded_words(old)
             typed = [*before, *(word for word in typed if word not in before)]
         directory.write_settings(as_plain(config), typed)
@@ -259,6 +259,17 @@ def _open_directory(
     except BaseException:
         team.first({})  # the other ranks wait to be told
         raise
+    return directory
+
+
+def _reopen(old: Path, mark: str) -> RunDirectory:
+    """A run to go on with, nothing in it touched yet. Raises: InputError where it cannot be."""
+    directory = RunDirectory.reopen(old)
+    try:
+        CheckpointFolder(directory.checkpoints, mark).load()
+    except CheckpointError as error:
+        directory.release()
+        raise InputError(str(error)) from error
     return directory
 
 

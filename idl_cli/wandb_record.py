@@ -40,6 +40,7 @@ class WandbRecord(Callback):
         self._say = say
         self._run: Any = None
         self._offline = False
+        self._failed = False
         with self._surviving("did not start"):
             self._start(config, config.logger, directory, sweep)
 
@@ -55,6 +56,8 @@ class WandbRecord(Callback):
 
     def close(self) -> None:
         """End the wandb run; it may wait a limited time for the upload."""
+        if self._failed:
+            _end_service()
         if self._run is None:
             return
         with self._surviving("did not finish"):
@@ -120,8 +123,20 @@ class WandbRecord(Callback):
         try:
             yield
         except Exception as error:
-            self._run = None
+            self._run, self._failed = None, True
             self._say(f"wandb {what} ({_one_line(error)}): the local record goes on alone")
+
+
+def _end_service() -> None:
+    """Take leave of wandb's service process, which may be dead.
+
+    Left to the end of the process, that would be a traceback; and the next job of a sweep gets a
+    service that lives.
+    """
+    import wandb
+
+    with contextlib.suppress(Exception):
+        wandb.teardown()
 
 
 def logged_in() -> bool:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import yaml
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from .conftest import Idl
 
@@ -126,6 +131,19 @@ WRONG = [
     ("hydra.run.dir=damaged.npz/below", "damaged.npz"),
     ("trainer.resume=nowhere", "trainer.resume=nowhere: there is no such folder"),
     ("trainer.resume=damaged.npz", "is a file, not a run directory"),
+    ("trainer.resume=.", "trainer.resume=. is no run: it has neither"),
+    # sweeps and clusters
+    ("sweep.resume=nowhere", "sweep.resume=nowhere: it goes on with a sweep, and needs -m"),
+    ("-m sweep.resume=nowhere", "sweep.resume=nowhere: there is no such folder"),
+    ("-m sweep.resume=damaged.npz", "sweep.resume=damaged.npz: "),
+    ("-m sweep.resume=.", "sweep.resume=.: it is no folder of a sweep"),
+    ("-m sweep.resum=x", "Did you mean 'sweep.resume'?"),
+    ("-m hydra/launcher=joblibb", "hydra/launcher=joblibb: choose from"),
+    ("-m hydra/sweeper=optunna", "hydra/sweeper=optunna: choose from"),
+    ("-m hydra/launcher=slurm hydra.launcher.partitoin=a", "hydra.launcher.partitoin"),
+    ("-m hydra/launcher=joblib hydra.launcher.njobs=2", "hydra.launcher.njobs"),
+    ("-m hydra.sweep.dir=/proc/idl seed=1,2", "/proc/idl"),
+    ("trainer.device=cuda:0 trainer.devices=2", "trainer.device"),
 ]
 
 
@@ -150,6 +168,89 @@ def test_labels_and_numbers_that_no_model_can_learn_from(idl: Idl, tmp_path: Pat
         assert answer.code == 2
         assert answer.err.count("\n") == 1
         assert name in answer.err
+
+
+RUN_IS_WRONG = {
+    "checkpoint of another model": "belongs to another model or configuration",
+    "checkpoint of another version": "has format '99'; this version of idl reads format 1",
+    "no checkpoint of ours": "carries no training state",
+    "configuration that names code": "model._target_=os.system",
+    "configuration that leads elsewhere": "name='../../elsewhere'",
+    "configuration of another command": "config.yaml",
+    "no configuration": "it has no config.yaml",
+}
+
+
+@pytest.mark.parametrize("wrong", RUN_IS_WRONG)
+def test_a_run_from_elsewhere_that_is_wrong(
+    idl: Idl, tiny: list[str], tmp_path: Path, wrong: str
+) -> None:
+    idl("train", *tiny, "trainer.max_epochs=1", "hydra.run.dir=run")
+    run, checkpoints = tmp_path / "run", tmp_path / "run" / "checkpoints"
+    config = run / "config.yaml"
+    values = yaml.safe_load(config.read_text())
+    if wrong == "checkpoint of another model":
+        idl("train", *tiny, "model.hidden_dim=4", "trainer.max_epochs=1", "hydra.run.dir=other")
+        for path in checkpoints.iterdir():
+            path.write_bytes((tmp_path / "other" / "checkpoints" / path.name).read_bytes())
+    elif wrong == "checkpoint of another version":
+        for path in checkpoints.iterdir():
+            with safe_open(path, framework="pt") as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                metadata = file.metadata() | {"format": "99"}
+            save_file(tensors, path, metadata)
+    elif wrong == "no checkpoint of ours":
+        for path in checkpoints.iterdir():
+            save_file({"weight": torch.zeros(2)}, path)
+    elif wrong == "configuration that names code":
+        values["model"]["_target_"] = "os.system"
+        config.write_text(yaml.safe_dump(values))
+    elif wrong == "configuration that leads elsewhere":
+        config.write_text(yaml.safe_dump(values | {"name": "../../elsewhere"}))
+    elif wrong == "configuration of another command":
+        config.write_text("run: somewhere\nsplit: test\n")
+    else:
+        config.unlink()
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    answer = idl("train", "trainer.resume=run")
+    assert answer.code == 2
+    assert answer.err.startswith("idl: ")
+    assert RUN_IS_WRONG[wrong] in answer.err
+    assert answer.err.count("\n") == 1, answer.err
+    after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert after == before
+
+
+def test_a_port_that_is_in_use(
+    idl: Idl, tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("localhost", 0)) as server:
+        port = str(server.getsockname()[1])
+        env = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "localhost"}
+        for name, value in (env | {"MASTER_PORT": port}).items():
+            monkeypatch.setenv(name, value)
+        answer = idl("train", *tiny)
+    assert answer.code == 2
+    assert answer.err.startswith(f"idl: MASTER_PORT={port}: the ranks cannot meet there")
+    assert answer.err.endswith("choose a free port\n")
+    assert answer.err.count("\n") == 1, answer.err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("launcher", "extra"),
+    [("hydra/launcher=joblib", "sweep"), ("hydra/sweeper=optuna", "sweep"),
+     ("hydra/launcher=slurm", "cluster"), ("hydra/launcher=ray", "ray")],
+)  # fmt: skip
+def test_a_launcher_that_is_not_installed(
+    idl: Idl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, launcher: str, extra: str
+) -> None:
+    monkeypatch.setattr("idl_cli.plugins._is_installed", lambda package: False)
+    answer = idl("train", "-m", launcher, "seed=1,2")
+    assert answer.code == 2
+    said = f"idl: {launcher}: it is not installed; pip install 'idl[{extra}]'\n"
+    assert answer.err == said
+    assert not list(tmp_path.iterdir())
 
 
 def test_debug_shows_where_it_was_found(idl: Idl) -> None:
