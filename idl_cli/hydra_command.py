@@ -19,10 +19,17 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from idl_cli.errors import InputError
-from idl_cli.plugins import check_plugins, first_line, launcher_errors, prefer_own_choices
+from idl_cli.plugins import (
+    check_plugins,
+    first_line,
+    is_pool,
+    launcher_errors,
+    prefer_own_choices,
+)
 from idl_cli.ranks import Ranks
 from idl_cli.refusals import COMPOSITION_ERRORS, refusal
 from idl_cli.run_directory import cannot_write, missing_folders, remove_if_empty
+from idl_cli.stop_signals import SweepSignals
 
 Values = dict[str, Any]
 
@@ -37,6 +44,7 @@ class Invocation:
         sweep: folder of a multirun's jobs; None where it is a single run.
         error: what a single run raised: Hydra would report it in its own way.
         failures: exit codes of a sweep's jobs that failed in this process.
+        signals: while a pool of processes runs the jobs: what was to stop them.
     """
 
     check: Callable[[Values], object]
@@ -44,6 +52,7 @@ class Invocation:
     sweep: Path | None = None
     error: BaseException | None = None
     failures: list[int] = field(default_factory=list)
+    signals: SweepSignals = field(default_factory=SweepSignals)
 
 
 _invocation: Invocation | None = None
@@ -69,6 +78,9 @@ class BeforeJobs(Callback):
                 check_plugins(config)
                 _invocation.made = missing_folders(Path(config.hydra.sweep.dir))
                 _invocation.sweep = _resumed_sweep(config) or _claim_sweep(config)
+                if is_pool(config.hydra.launcher):
+                    _invocation.signals.sweep = _invocation.sweep
+                    _invocation.signals.__enter__()
 
 
 class _Refused(BaseException):
@@ -170,6 +182,10 @@ def run_hydra_command(
         code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
         code = 2 if code == 1 else code  # Hydra's for what was typed: --package of nothing
         return code, invocation.failures, invocation.sweep
+    except KeyboardInterrupt:
+        if invocation.sweep is None:
+            raise
+        return 130, invocation.failures, invocation.sweep
     except _Refused as refused:
         invocation.error = refused.__cause__
     except COMPOSITION_ERRORS as error:
@@ -183,10 +199,12 @@ def run_hydra_command(
         raise cannot_write(Path(str(error.filename)), error) from error
     finally:
         _invocation = None
+        invocation.signals.__exit__(None, None, None)
         _tidy(invocation)
     if invocation.error is not None:
         raise invocation.error
-    return 0, invocation.failures, invocation.sweep
+    code = invocation.signals.exit_code if invocation.signals() else 0
+    return code, invocation.failures, invocation.sweep
 
 
 def report_error(error: BaseException) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import platform
 import subprocess
 import time
@@ -20,10 +21,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from idl_cli.errors import InputError, RunFailed
 from idl_cli.hydra_command import is_sweep_job, plain_values, report_error, report_failure
+from idl_cli.plugins import is_pool
 from idl_cli.ranks import Ranks
 from idl_cli.run_directory import RunDirectory
 from idl_cli.screen import Screen, SilentScreen, make_screen
-from idl_cli.stop_signals import pass_on
+from idl_cli.stop_signals import PoolStop, StopSignals, pass_on
 
 _PACKAGES = ("torch", "numpy", "hydra-core", "omegaconf", "safetensors")
 
@@ -46,6 +48,8 @@ class Job:
         output: where the run directory is to be.
         output_chosen: the user named it.
         number, sweep: the number of a sweep's job and the sweep's folder; None in a single run.
+        cluster_job: what submitit calls it; None where it is no job of submitit's.
+        stop: true once a signal asked to stop; the job enters it where it can save.
         facts: entries of summary.json, filled in as they become known.
     """
 
@@ -57,6 +61,8 @@ class Job:
     number: int | None
     sweep: Path | None
     screen: Screen
+    cluster_job: str | None = None
+    stop: StopSignals = field(default_factory=StopSignals)
     directory: RunDirectory | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     began: float = field(default_factory=time.monotonic)
@@ -67,6 +73,7 @@ class Job:
         """The job that Hydra is running."""
         hydra = HydraConfig.get()
         in_sweep = is_sweep_job()
+        pooled = in_sweep and is_pool(hydra.launcher)
         hydra_words = list(hydra.overrides.hydra)
         number = int(hydra.job.num) if in_sweep else None
         ranks = Ranks.of_environment()
@@ -79,6 +86,8 @@ class Job:
             number=number,
             sweep=Path(hydra.sweep.dir) if in_sweep else None,
             screen=SilentScreen(number) if ranks and ranks.rank else make_screen(number),
+            cluster_job=str(hydra.job.id) if "SUBMITIT_FOLDER" in os.environ else None,
+            stop=PoolStop(Path(hydra.sweep.dir)) if pooled else StopSignals(),
         )
 
     def claim(self) -> RunDirectory:
@@ -109,6 +118,8 @@ class Job:
             "val": {},
             "test": {},
         }
+        if self.cluster_job is not None:
+            summary["cluster_job"] = self.cluster_job
         try:
             self.directory.write_summary(summary | self.facts)
         except OSError as error:  # disk full, say: what was computed is done all the same
@@ -123,11 +134,16 @@ def run_job(command: str, config: DictConfig, compute: Callable[[Job], float]) -
 
     Returns: what `compute` does (the figure that a sweeper goes by), NaN where the job failed: in a
         sweep the other jobs go on; a single run's error is raised again once Hydra is through.
-    Raises: SystemExit(130 or 143) and KeyboardInterrupt, which end a sweep too.
+    Raises: SystemExit(130 or 143) and KeyboardInterrupt, which end a sweep too; from a process of a
+        pool that would end the other jobs before they have saved: there it is NaN.
     """
     job = None
     try:
         job = Job.of(command, config)
+        if (
+            isinstance(job.stop, PoolStop) and job.stop()
+        ):  # the sweep's jobs that have not begun are left for another time
+            return math.nan
         value = compute(job)
         job.screen.close()
         job.write_summary("completed", None, 0)
@@ -138,6 +154,8 @@ def run_job(command: str, config: DictConfig, compute: Callable[[Job], float]) -
         job.write_summary("interrupted", str(stop), stop.exit_code)
         job.screen.say(str(stop))
         _show_directory(job)
+        if isinstance(job.stop, PoolStop):
+            return math.nan
         pass_on(stop.signal)
         raise SystemExit(stop.exit_code) from None
     except KeyboardInterrupt:

@@ -52,6 +52,11 @@ def check_plugins(config: DictConfig) -> None:
             optuna.logging.set_verbosity(optuna.logging.WARNING)  # the table tells of the trials
 
 
+def is_pool(launcher: DictConfig) -> bool:
+    """Whether a launcher's jobs run in a pool of processes, each of which takes several."""
+    return str(OmegaConf.select(launcher, "_target_")).endswith(".JoblibLauncher")
+
+
 def launcher_errors() -> tuple[type[BaseException], ...]:
     """What launchers raise where a job ended without a result: killed, cancelled, out of memory.
 

@@ -63,6 +63,7 @@ def continuation(
     typed: Sequence[str],
     output: Path,
     job: int | None,
+    cluster_job: str | None = None,
 ) -> Continuation:
     """How `trainer.resume`, `sweep.resume` and the cluster want a job to begin.
 
@@ -70,6 +71,7 @@ def continuation(
         config, composed: as it would be were it new.
         output: where its directory is or will be.
         job: its number in a sweep.
+        cluster_job: what submitit calls it, the same where it is queued again.
 
     Raises: InputError where the run that is meant is none, or another than this one.
     """
@@ -79,7 +81,7 @@ def continuation(
             f"sweep.resume={config.sweep.resume}: it goes on with a sweep, and needs -m; "
             "a single run goes on with trainer.resume="
         )
-    if job is not None and (config.sweep.resume is not None or requeued()):
+    if job is not None and (config.sweep.resume is not None or requeued(output, cluster_job)):
         return _sweep_job(config, typed, output, job)
     if resume is None:
         return Continuation(config)
@@ -110,9 +112,13 @@ def _sweep_job(config: TrainConfig, typed: Sequence[str], output: Path, job: int
     return Continuation(config, output)
 
 
-def requeued() -> bool:
-    """Whether SLURM runs this job another time."""
-    return int(os.environ.get("SLURM_RESTART_COUNT") or 0) > 0
+def requeued(output: Path, cluster_job: str | None) -> bool:
+    """Whether SLURM, or submitit on this machine, runs this job another time."""
+    if int(os.environ.get("SLURM_RESTART_COUNT") or 0) > 0:
+        return True
+    if cluster_job is None:
+        return False
+    return RunRecord.read(output).summary.get("cluster_job") == cluster_job
 
 
 def as_new(config: TrainConfig) -> TrainConfig:

@@ -6,16 +6,22 @@ import contextlib
 import os
 import signal
 import threading
+import time
+from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
 _SIGNALS = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)
 ]
+_ONE_PRESS_SECONDS = 0.25
 
 
 class StopSignals:
     """While it is entered, true once a signal asked to stop. A second Ctrl-C stops at once.
+
+    Two within a moment are one: a terminal gives Ctrl-C to every process of a command, and some
+    programs between (launchers, torchrun) pass theirs on.
 
     SIGUSR1 is what clusters send before they take the machine away. Submitit listens for SIGUSR2,
     to queue the job again: whoever listens waits here until the run is saved, see `pass_on`.
@@ -23,6 +29,7 @@ class StopSignals:
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
+        self._received_at = 0.0
         self._before: dict[signal.Signals, Any] = {}
 
     def __call__(self) -> bool:
@@ -51,12 +58,70 @@ class StopSignals:
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and self.received == signal.SIGINT:
+            if time.monotonic() - self._received_at < _ONE_PRESS_SECONDS:
+                return
             raise KeyboardInterrupt
-        self.received = signal.Signals(number)
+        self.received, self._received_at = signal.Signals(number), time.monotonic()
         if number == signal.SIGINT:
             # Written past Python's buffers: the signal may have come amid a print.
             with contextlib.suppress(OSError):
-                os.write(2, b"\nstopping after this step; Ctrl-C again stops at once\n")
+                os.write(2, self._saying)
+
+    _saying = b"\nstopping after this step; Ctrl-C again stops at once\n"
+
+
+class SweepSignals(StopSignals):
+    """The same for a sweep whose jobs run in a pool of processes: each is told, and saves.
+
+    Through a file: of the pool's processes one may be between two jobs, or only just starting. They
+    leave the signals themselves to us, see `PoolStop`.
+    """
+
+    _saying = b"\nstopping: the jobs under way save; Ctrl-C again stops at once\n"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sweep: Path | None = None
+
+    def __enter__(self) -> SweepSignals:
+        if self.sweep is not None:  # left by one that was killed
+            _stop_file(self.sweep).unlink(missing_ok=True)
+        super().__enter__()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        super().__exit__(*exception)
+        if self.sweep is not None:
+            _stop_file(self.sweep).unlink(missing_ok=True)
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        super()._receive(number, frame)
+        if self.sweep is not None:
+            with contextlib.suppress(OSError):
+                _stop_file(self.sweep).write_text(str(number))
+
+
+class PoolStop(StopSignals):
+    """In a process of a pool: true once the process that started it was told to stop."""
+
+    def __init__(self, sweep: Path) -> None:
+        super().__init__()
+        self._file = _stop_file(sweep)
+
+    def __call__(self) -> bool:
+        if self.received is None and self._file.exists():
+            with contextlib.suppress(OSError, ValueError):
+                self.received = signal.Signals(int(self._file.read_text()))
+        return self.received is not None
+
+    def __enter__(self) -> PoolStop:
+        for number in _SIGNALS:  # from now on: there is nothing to be said between two jobs either
+            signal.signal(number, signal.SIG_IGN)
+        return self
+
+
+def _stop_file(sweep: Path) -> Path:
+    return sweep / ".stopping"
 
 
 def pass_on(number: int | None) -> None:

@@ -19,14 +19,14 @@ def main(arguments: Sequence[str]) -> int:
     return conclude_sweep(sweep, code, failures) if sweep is not None else code
 
 
-def train(config: DictConfig) -> float:
+def train(config: DictConfig) -> float | None:
     """One job, as Hydra's launchers call it.
 
     Returns: the monitored validation figure (of training, without a validation split), for sweepers
-        to go by; NaN where the job failed.
+        to go by; None where the job failed, which Optuna's takes for that.
     """
     from idl_cli.job import run_job
     from idl_cli.training_job import compute
 
     value = run_job("train", config, compute)
-    return value if math.isfinite(value) else math.nan
+    return value if math.isfinite(value) else None

@@ -85,7 +85,9 @@ def compute(job: Job) -> float:
 
     Raises: InputError, RunFailed (the loss became non-finite), Interrupted (a signal; saved).
     """
-    begin = continuation(train_config(job.values), job.values, job.typed, job.output, job.number)
+    begin = continuation(
+        train_config(job.values), job.values, job.typed, job.output, job.number, job.cluster_job
+    )
     config, old = begin.config, begin.old
     if begin.value is not None:
         job.screen.say(f"job {job.number} was complete")
@@ -111,7 +113,7 @@ def _compute(
     devices: list[torch.device],
     team: Team,
 ) -> float:
-    with StopSignals() as stop:
+    with job.stop as stop:
         if team.rank:
             outcome = _follow(parts, stop, team)
         else:
