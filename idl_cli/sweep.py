@@ -60,7 +60,7 @@ def job_columns(jobs: Sequence[RunRecord]) -> list[Column]:
     for key in keys:
         cells = [_typed_value(words, key) for words in typed]
         columns.append(Column(key, cells, number=all(_is_number(cell) for cell in cells)))
-    columns.append(Column("status", [job.status for job in jobs]))
+    columns.append(Column("status", [_how_it_ended(job) for job in jobs]))
     wanted = [str(job.summary["ranked_by"]) for job in jobs if "ranked_by" in job.summary]
     tests = [name for job in jobs for name in job.summary.get("test") or ()]
     wanted += [f"test.{name}" for name in tests]
@@ -72,6 +72,11 @@ def job_columns(jobs: Sequence[RunRecord]) -> list[Column]:
                spare=1)
     )  # fmt: skip
     return columns
+
+
+def _how_it_ended(job: RunRecord) -> str:
+    early = job.status == "completed" and job.summary.get("stopped_early")
+    return "stopped early" if early else job.status
 
 
 def _rank(job: RunRecord) -> float:

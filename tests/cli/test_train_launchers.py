@@ -80,7 +80,7 @@ def test_a_preempted_job_is_queued_again_and_goes_on(
     idl: Idl, tiny: list[str], tmp_path: Path
 ) -> None:
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
-    words = [*tiny, "trainer.max_epochs=150", "seed=7"]
+    words = [*tiny, "trainer.max_epochs=60", "seed=7"]
     told: list[int] = []
 
     def preempt() -> None:

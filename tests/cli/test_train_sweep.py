@@ -34,6 +34,15 @@ def test_a_sweep_ends_in_one_table_best_first(idl: Idl, tiny: list[str]) -> None
         assert f"{job['test']['accuracy']:.4f}" in line
 
 
+def test_the_table_tells_who_ran_out_of_patience(idl: Idl, tiny: list[str]) -> None:
+    words = ["trainer.max_epochs=30", "trainer.patience=1", "optimizer.lr=1e-9,0.02"]
+    answer = idl("train", "-m", *tiny, *words, "trainer.monitor=accuracy")
+    early = {name for name, job in jobs_of(answer).items() if job["stopped_early"]}
+    assert "0" in early  # nothing improves at such a rate
+    told = {line.split()[0]: "stopped early" in line for line in answer.out.splitlines()[1:3]}
+    assert told == {name: name in early for name in ("0", "1")}
+
+
 def test_a_failing_job_takes_no_other_down(idl: Idl, tiny: list[str]) -> None:
     answer = idl("train", "-m", *tiny, "optimizer=sgd", "optimizer.lr=1e20,0.01", "model=implicit")
     jobs = jobs_of(answer)
