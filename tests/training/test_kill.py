@@ -19,7 +19,7 @@ from idl_core.training import CheckpointFolder
 from .conftest import classes
 from .test_fit import SETTINGS, assert_same, run, weights
 
-LONG = replace(SETTINGS, max_epochs=150, log_every=1)
+LONG = replace(SETTINGS, max_epochs=60, log_every=1)
 
 
 def child(work: Callable[[], object]) -> int:
