@@ -8,6 +8,8 @@ from __future__ import annotations
 import contextlib
 import netrc
 import os
+import socket
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +19,8 @@ from idl_cli.run_directory import RunDirectory
 from idl_cli.schema import TrainConfig, WandbConfig, as_plain
 from idl_core.training.callbacks import Callback, Figures, Progress
 
-INIT_SECONDS = 30.0
+REACH_SECONDS = 3.0
+INIT_SECONDS = 15.0
 FINISH_SECONDS = 60.0
 
 
@@ -79,6 +82,9 @@ class WandbRecord(Callback):
         mode = _mode(logger.mode)
         if mode == "online" and not logged_in():  # wandb would ask for a key and wait
             self._say("wandb: not logged in (wandb login): recording offline")
+            mode = "offline"
+        elif mode == "online" and not reachable():  # wandb itself would try for long
+            self._say(f"wandb: {_url()} is not reachable from here: recording offline")
             mode = "offline"
         limits = {"init_timeout": INIT_SECONDS, "finish_timeout": FINISH_SECONDS}
         known = wandb.Settings.model_fields
@@ -143,13 +149,30 @@ def logged_in() -> bool:
     """Whether wandb has credentials: in the environment or in the user's netrc file."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
-    url = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
+    url = _url()
     files = [os.environ["NETRC"]] if "NETRC" in os.environ else ["~/.netrc", "~/_netrc"]
     for file in files:
         with contextlib.suppress(OSError, netrc.NetrcParseError):
             if netrc.netrc(Path(file).expanduser()).hosts.get(urlsplit(url).netloc):
                 return True
     return False
+
+
+def reachable() -> bool:
+    """Whether wandb's server takes connections; behind a proxy that is wandb's to find out."""
+    if urllib.request.getproxies():
+        return True
+    url = urlsplit(_url())
+    try:
+        port = url.port or (80 if url.scheme == "http" else 443)
+        socket.create_connection((url.hostname or "", port), REACH_SECONDS).close()
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _url() -> str:
+    return os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
 
 
 def _mode(wanted: Literal["auto", "online", "offline"]) -> Literal["online", "offline"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 import pytest
 import wandb
 from wandb.proto import wandb_internal_pb2
+
+from idl_cli.wandb_record import reachable
 
 from .conftest import Idl
 
@@ -130,6 +133,7 @@ def test_online_without_a_connection_is_recorded_offline(
         raise ConnectionError("unreachable")
 
     monkeypatch.setattr(wandb, "init", init)
+    monkeypatch.setattr("idl_cli.wandb_record.reachable", lambda: True)
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     answer = idl("train", *tiny, "logger=wandb")
     assert answer.code == 0, answer.err
@@ -139,3 +143,30 @@ def test_online_without_a_connection_is_recorded_offline(
     answer = idl("train", *tiny, "logger=wandb", "logger.mode=online")
     assert modes == ["offline"]  # without credentials wandb would wait for someone to type a key
     assert "not logged in" in answer.err
+
+
+def test_a_server_that_takes_no_connections_is_not_waited_for(
+    idl: Idl, tiny: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.getsockname()[1]}")
+        assert reachable()
+    assert not reachable()
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    answer = idl("train", *tiny, "logger=wandb")
+    assert answer.code == 0, answer.err
+    assert "is not reachable from here: recording offline" in answer.err
+    assert "wandb recorded offline; to upload" in answer.err
+    assert recorded(answer.run).exists()
+
+
+def test_a_folder_of_wandb_that_cannot_be_made(idl: Idl, tiny: list[str]) -> None:
+    first = idl("train", *tiny, "trainer.max_epochs=1", "hydra.run.dir=run")
+    (first.run / "wandb").write_text("in its place")
+    answer = idl("train", "trainer.resume=run", "trainer.max_epochs=3", "logger=wandb")
+    assert answer.code == 0, answer.err
+    lines = (answer.run / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(lines[-1])["split"] == "test"
+    assert (answer.run / "wandb").read_text() == "in its place"
