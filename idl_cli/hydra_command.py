@@ -25,6 +25,7 @@ from idl_cli.plugins import (
     is_pool,
     launcher_errors,
     prefer_own_choices,
+    validate_each_shape_once,
 )
 from idl_cli.ranks import Ranks
 from idl_cli.refusals import COMPOSITION_ERRORS, refusal
@@ -172,6 +173,7 @@ def run_hydra_command(
     words = list(arguments)
     _check_flags(words)
     prefer_own_choices()
+    validate_each_shape_once()
     invocation = _invocation = Invocation(check)
     try:
         with _as_if_typed(words):

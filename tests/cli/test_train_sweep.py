@@ -81,6 +81,24 @@ def test_a_bug_in_one_job_is_shown_and_the_rest_go_on(
     assert [job["status"] for _, job in sorted(jobs_of(answer).items())] == ["failed", "completed"]
 
 
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("model=implicit,implcit", "Did you mean 'implicit'?"),
+        ("model=implicit,mlp model.kappa=0.5,0.9", "'model.kappa' is a key of model=implicit"),
+        ("seed=1,2 optimizer=adam,sgd optimizer.momentum=0.5", "is a key of optimizer=sgd"),
+    ],
+)
+def test_what_some_jobs_cannot_be_composed_of_is_found_before_any_begins(
+    idl: Idl, tmp_path: Path, typed: str, said: str
+) -> None:
+    answer = idl("train", "-m", *typed.split())
+    assert answer.code == 2
+    assert said in answer.err
+    assert answer.err.count("\n") == 1, answer.err
+    assert not list(tmp_path.iterdir())
+
+
 def test_two_sweeps_of_one_second_share_no_directory(
     idl: Idl, tiny: list[str], tmp_path: Path
 ) -> None:
