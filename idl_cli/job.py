@@ -140,10 +140,8 @@ def run_job(command: str, config: DictConfig, compute: Callable[[Job], float]) -
     job = None
     try:
         job = Job.of(command, config)
-        if (
-            isinstance(job.stop, PoolStop) and job.stop()
-        ):  # the sweep's jobs that have not begun are left for another time
-            return math.nan
+        if isinstance(job.stop, PoolStop) and job.stop():
+            return math.nan  # what of the sweep has not begun is left for another time
         value = compute(job)
         job.screen.close()
         job.write_summary("completed", None, 0)
