@@ -1,6 +1,7 @@
 """The import name of idl: everything a user of the library needs. Re-exports only."""
 
 from idl_core import (
+    CNN,
     GPT,
     GRU,
     LSTM,
@@ -27,6 +28,7 @@ from idl_core import (
 )
 
 __all__ = [
+    "CNN",
     "GPT",
     "GRU",
     "LSTM",

@@ -16,7 +16,7 @@ from torch import nn
 from idl_cli import schema, sequence_options
 from idl_cli.errors import InputError, close_match
 from idl_core import functions
-from idl_core.models import GPT, GRU, LSTM, MLP, ImplicitGPT, ImplicitModel, ImplicitRNN
+from idl_core.models import CNN, GPT, GRU, LSTM, MLP, ImplicitGPT, ImplicitModel, ImplicitRNN
 from idl_core.training import (
     TASKS,
     Language,
@@ -62,6 +62,17 @@ def _mlp(config: schema.MLPConfig, dataset: Dataset) -> nn.Module:
         math.prod(dataset.input_shape),
         dataset.output_dim,
         config.hidden_dims,
+        config.activation,
+        bias=config.bias,
+    )
+
+
+def _cnn(config: schema.CNNConfig, dataset: Dataset) -> nn.Module:
+    return CNN(
+        dataset.input_shape,
+        dataset.output_dim,
+        config.channels,
+        config.kernel_size,
         config.activation,
         bias=config.bias,
     )
@@ -133,6 +144,7 @@ def _gpt(config: sequence_options.GPTConfig, dataset: Dataset) -> nn.Module:
 MODELS: dict[type, Callable[[Any, Dataset], nn.Module]] = {
     schema.ImplicitConfig: _implicit,
     schema.MLPConfig: _mlp,
+    schema.CNNConfig: _cnn,
     sequence_options.RNNConfig: _rnn,
     sequence_options.GRUConfig: _recurrent_baseline,
     sequence_options.LSTMConfig: _recurrent_baseline,

@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from idl_cli.hydra_command import run_hydra_command
-from idl_cli.resume import read_config
+from idl_cli.recorded_run import read_recorded
 from idl_cli.run_lookup import existing_run
 from idl_cli.schema import EvalConfig, known_keys
 from idl_cli.sweep import conclude_sweep
@@ -24,9 +24,9 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def check(values: dict[str, Any]) -> None:
-    """Raise InputError where the configuration is wrong or names no run of `idl train`."""
+    """Raise InputError where the configuration is wrong or names no run."""
     config = read_settings(EvalConfig, values)
-    read_config(existing_run(config.run))
+    read_recorded(existing_run(config.run))
 
 
 def evaluate_run(config: DictConfig) -> float:

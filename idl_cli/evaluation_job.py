@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
-from typing import Any
-
 import torch
 
 from idl_cli import build
@@ -13,22 +9,16 @@ from idl_cli.errors import InputError
 from idl_cli.forecast import NAME as FORECAST
 from idl_cli.forecast import draw_forecast, persistence_figures
 from idl_cli.job import Job
+from idl_cli.recorded_run import check_fit, model_of, read_recorded
 from idl_cli.results_table import print_results
-from idl_cli.resume import read_config
 from idl_cli.run_lookup import existing_run
 from idl_cli.saved_tokenizer import read_tokenizer
 from idl_cli.schema import AnyDataConfig, EvalConfig, EvalDataConfig, TextConfig, as_plain
 from idl_cli.solver_watch import SolverWatch
-from idl_cli.trained_model import read_trained
+from idl_cli.trained_model import load_trained, read_trained
 from idl_cli.typed_settings import read_settings, read_value
-from idl_core.training import (
-    Checkpoint,
-    CheckpointError,
-    Figures,
-    evaluate,
-    load_weights,
-)
-from idl_datasets import Dataset, SeriesDataset
+from idl_core.training import Figures, evaluate
+from idl_datasets import SeriesDataset
 
 
 def compute(job: Job) -> float:
@@ -38,8 +28,8 @@ def compute(job: Job) -> float:
     """
     config = read_settings(EvalConfig, job.values)
     run = existing_run(config.run)
-    trained = read_config(run)
-    checkpoint = read_trained(run, config.checkpoint)
+    trained = read_recorded(run)
+    checkpoint = read_trained(run / "checkpoints", config.checkpoint)
     device = build.choose_device(config.device, "device")
     data = chosen_data(trained.data, config.data)
     # Another text is read with the characters that the model knows.
@@ -48,14 +38,11 @@ def compute(job: Job) -> float:
     dataset = build.build_dataset(
         data, trained.seed, job.screen.loading, tokenizer if is_text else None
     )
-    _check_fit(dataset, checkpoint)
+    check_fit(dataset, checkpoint)
     precision = trained.trainer.precision
-    model = build.build_model(trained.model, dataset)
+    model = build.build_model(model_of(trained, checkpoint), dataset)
     model = model.to(device, torch.float64 if precision == "64" else None)
-    try:
-        load_weights(model, checkpoint.tensors)
-    except CheckpointError as error:
-        raise InputError(f"'{run}': {error}") from error
+    load_trained(model, checkpoint, run)
     dataset = dataset.to(device)
     split = getattr(dataset, config.split)
     if split is None:
@@ -105,19 +92,3 @@ def chosen_data(trained: AnyDataConfig, typed: EvalDataConfig) -> AnyDataConfig:
         given = as_plain(trained) | given
     config: AnyDataConfig = read_value(AnyDataConfig, given, "data")
     return config
-
-
-def _check_fit(dataset: Dataset, checkpoint: Checkpoint) -> None:
-    """Raise InputError where the data differ in shape or kind from those of the training."""
-    try:
-        trained: dict[str, Any] = json.loads(checkpoint.state["fingerprint"])
-        size, outputs = math.prod(trained["input_shape"]), int(trained["output_dim"])
-        task = str(trained["task"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError("the checkpoint does not say what model it belongs to") from error
-    here = (math.prod(dataset.input_shape), dataset.output_dim, dataset.task)
-    if here != (size, outputs, task):
-        raise InputError(
-            f"data={dataset.name} does not fit: it is {here[2]} of {here[0]} values a sample and "
-            f"{here[1]} outputs; the run was trained for {task} of {size} and {outputs}"
-        )

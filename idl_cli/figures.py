@@ -59,7 +59,7 @@ Curve = tuple[Sequence[float], Sequence[float]]  # x, y
 def learning_curves(curves: Mapping[str, Mapping[str, Curve]], against: str = "epoch") -> Figure:
     """One panel a figure: {figure: {"train": (x, y), "val": (x, y)}}, with x in `against`."""
     with rc_context(STYLE):
-        figure = _figure(3.3 * len(curves), 2.5)
+        figure = blank_figure(3.3 * len(curves), 2.5)
         panels = figure.subplots(1, len(curves), squeeze=False)[0]
         for axes, (name, by_split) in zip(panels, curves.items(), strict=True):
             percent = 100.0 if name in _IN_PERCENT else 1.0
@@ -67,7 +67,7 @@ def learning_curves(curves: Mapping[str, Mapping[str, Curve]], against: str = "e
                 if split in by_split:
                     x, y = by_split[split]
                     label = "training" if split == "train" else "validation"
-                    _draw(axes, x, percent * np.asarray(y, dtype=float), label, look)
+                    draw_curve(axes, x, percent * np.asarray(y, dtype=float), label, look)
             axes.set_xlabel(against)
             axes.set_ylabel(FIGURE_LABELS.get(name, name))
             if name == "loss":
@@ -80,10 +80,10 @@ def learning_curves(curves: Mapping[str, Mapping[str, Curve]], against: str = "e
 def solver_iterations(curves: Mapping[str, Curve]) -> Figure:
     """Iterations of the solver against the training step: {"forward": (x, y), "adjoint": ...}."""
     with rc_context(STYLE):
-        figure = _figure(4.6, 2.6)
+        figure = blank_figure(4.6, 2.6)
         axes = figure.subplots()
         for (label, (x, y)), look in zip(curves.items(), (FIRST, SECOND), strict=False):
-            _draw(axes, x, np.asarray(y, dtype=float), label, look)
+            draw_curve(axes, x, np.asarray(y, dtype=float), label, look)
         axes.set_xlabel("training step")
         axes.set_ylabel("iterations to tolerance")
         axes.set_ylim(bottom=0)
@@ -102,7 +102,7 @@ def spy_plot(blocks: Mapping[str, NDArray[Any]]) -> Figure:
     widths = _shares(blocks["A"].shape[1], blocks["B"].shape[1], smallest=0.28)
     heights = _shares(rows, columns, smallest=0.22)
     with rc_context({**STYLE, "axes.spines.top": True, "axes.spines.right": True}):
-        figure = _figure(6.6, 4.2)
+        figure = blank_figure(6.6, 4.2)
         panels = figure.subplots(
             2, 2, gridspec_kw={"width_ratios": widths, "height_ratios": heights}
         )
@@ -131,15 +131,17 @@ def save(figure: Figure, path: Any) -> None:
         figure.savefig(path, metadata={"Software": None})  # no version: same run, same bytes
 
 
-def _figure(width: float, height: float) -> Figure:
+def blank_figure(width: float, height: float) -> Figure:
+    """An empty figure of that size in inches, without a display."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
-def _draw(
+def draw_curve(
     axes: Axes, x: Sequence[float], y: NDArray[Any], label: str, look: Mapping[str, Any]
 ) -> None:
+    """One curve, with marks as long as they stay apart."""
     # Marks show where values were taken, as long as they stay apart; one value is nothing but one.
     marker = look["marker"] if len(x) <= 40 else ""
     axes.plot(x, y, label=label, **{**look, "marker": marker})

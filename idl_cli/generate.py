@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from idl_cli.arguments import parse_settings, wants_help
 from idl_cli.errors import InputError
-from idl_cli.resume import read_config
+from idl_cli.recorded_run import read_config
 from idl_cli.run_lookup import existing_run
 from idl_cli.schema import check_device
 from idl_cli.sequence_options import TextConfig

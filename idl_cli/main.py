@@ -17,6 +17,7 @@ from idl_cli.errors import InputError, RunFailed, close_match
 # command -> (module that has `main(arguments) -> exit code`, one line of help)
 COMMANDS = {
     "train": ("idl_cli.train", "train a model: idl train model=implicit data=cifar10"),
+    "sim": ("idl_cli.sim", "learn an implicit model from a network: idl sim solver=admm"),
     "eval": ("idl_cli.eval", "evaluate a run on its test set: idl eval run=<dir> [data=...]"),
     "generate": ("idl_cli.generate", "text from a run: idl generate run=<dir> prompt=..."),
     "runs": ("idl_cli.runs", "table of runs: idl runs [dir] [--sort KEY]"),

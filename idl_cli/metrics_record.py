@@ -31,8 +31,7 @@ class MetricsRecord(Callback):
                 line for line in self.path.read_text("utf-8").splitlines() if _holds(line, plan)
             ]
             write_whole(self.path, "".join(f"{line}\n" for line in kept))
-        # Unbuffered: a write that fails leaves nothing behind that would fail once more.
-        self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115
+        self._open()
 
     def on_log(self, progress: Progress, figures: Figures) -> None:
         self.write(progress, "train", figures)
@@ -42,7 +41,8 @@ class MetricsRecord(Callback):
 
     def write(self, progress: Progress, split: str, figures: Figures) -> None:
         """Append one line."""
-        assert self._file is not None, "on_start comes first"
+        if self._file is None:  # nothing was trained: there are only figures of the end
+            self._open()
         place = {"step": progress.step, "epoch": progress.pass_number, "split": split}
         self._pending += (json.dumps(finite({**place, **figures})) + "\n").encode()
         self._flush()
@@ -51,6 +51,10 @@ class MetricsRecord(Callback):
         if self._file is not None:
             self._flush()
             self._file.close()
+
+    def _open(self) -> None:
+        # Unbuffered: a write that fails leaves nothing behind that would fail once more.
+        self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115
 
     def _flush(self) -> None:
         assert self._file is not None

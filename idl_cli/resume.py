@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from idl_cli.errors import InputError
+from idl_cli.recorded_run import read_config
 from idl_cli.run_directory import holds_run
 from idl_cli.run_lookup import existing_run
 from idl_cli.run_records import RunRecord, as_number
@@ -135,24 +135,6 @@ def own_words(typed: Sequence[str]) -> list[str]:
 def recorded_words(directory: Path) -> list[str]:
     """What was typed for an earlier attempt."""
     return RunRecord(directory, {}, "").overrides
-
-
-def read_config(directory: Path) -> TrainConfig:
-    """The configuration of a run, every value checked anew: it may come from anywhere.
-
-    Raises: InputError where it is damaged or no configuration of `idl train`.
-    """
-    path = directory / "config.yaml"
-    try:
-        values = yaml.safe_load(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"'{directory}' is no run of idl train: it has no config.yaml") from None
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise InputError(f"'{path}' is damaged: {' '.join(str(error).split())}") from error
-    try:
-        return train_config(values)
-    except InputError as error:
-        raise InputError(f"'{path}': {error}") from error
 
 
 def resumed_config(

@@ -57,6 +57,7 @@ class ImplicitConfig:
     grad_mitr: Count = 300
     tol: Positive = 3e-6
     grad_tol: Positive = 3e-6
+    init_from: str | None = None
 
     def __post_init__(self) -> None:
         check_rank(self.rank, self.is_low_rank, "hidden_dim", self.hidden_dim)
@@ -70,6 +71,21 @@ class MLPConfig:
     hidden_dims: tuple[Count, ...] = (100,)
     activation: Activation = "relu"
     bias: bool = True
+
+
+@dataclass(frozen=True)
+class CNNConfig:
+    """The explicit baseline on pictures: strided convolutions with an activation between them."""
+
+    name: Literal["cnn"] = "cnn"
+    channels: tuple[Count, ...] = (8, 16)
+    kernel_size: Count = 3
+    activation: Activation = "relu"
+    bias: bool = True
+
+    def __post_init__(self) -> None:
+        if self.kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size={self.kernel_size}: it must be odd")
 
 
 @dataclass(frozen=True)
@@ -204,7 +220,14 @@ class WandbConfig:
 
 
 ModelConfig = (
-    ImplicitConfig | MLPConfig | RNNConfig | GRUConfig | LSTMConfig | AttentionConfig | GPTConfig
+    ImplicitConfig
+    | MLPConfig
+    | CNNConfig
+    | RNNConfig
+    | GRUConfig
+    | LSTMConfig
+    | AttentionConfig
+    | GPTConfig
 )
 AnyDataConfig = DataConfig | SpikyConfig | TimeSeriesConfig | TextConfig
 OptimizerConfig = AdamConfig | AdamWConfig | SGDConfig

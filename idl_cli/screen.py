@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
+    from idl_core.sim.solvers import SolveProgress
+
 SECONDS_BETWEEN_LINES = 1.0
 _SHOWN = ("loss", "accuracy", "perplexity", "r2")
 
@@ -83,6 +85,12 @@ class Screen(Callback):
 
     def on_problem(self, problem: str) -> None:
         self.say(f"warning: {problem}")
+
+    def on_solve(self, progress: SolveProgress) -> None:
+        """Rows of a convex problem that are done, and the worst gap of those that are not."""
+        if self.job is None and time.monotonic() - self._wrote > SECONDS_BETWEEN_LINES:
+            self._wrote = time.monotonic()
+            self.say(f"{_rows(progress)}: {progress.done} of {progress.rows} done{_gap(progress)}")
 
     def close(self) -> None:
         """Training is over: show what was held back."""
@@ -177,6 +185,16 @@ class DrawnScreen(Screen):
             self._val = figures
             self._pending = progress
 
+    def on_solve(self, progress: SolveProgress) -> None:
+        what = _rows(progress)
+        if what != self._what:
+            self._end_live()
+            self._what = what
+            self._begin_live(what, progress.rows, transient=True)
+        self._update(
+            progress.done, f"iteration {progress.iteration}{_gap(progress)}", progress.rows
+        )
+
     def close(self) -> None:
         if self._pending is not None and self._live is not None:
             self._show(self._pending)
@@ -227,6 +245,14 @@ class DrawnScreen(Screen):
 
 def _figures(figures: Figures) -> str:
     return "  ".join(f"{name} {figures[name]:.4g}" for name in _SHOWN if name in figures)
+
+
+def _rows(progress: SolveProgress) -> str:
+    return f"rows of [{progress.block[0]} {progress.block[1]}]"
+
+
+def _gap(progress: SolveProgress) -> str:
+    return f", worst gap {progress.worst_gap:.1e}" if progress.worst_gap >= 0 else ""
 
 
 def _duration(seconds: float) -> str:

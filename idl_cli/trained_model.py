@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Literal, cast
@@ -12,7 +11,7 @@ from torch import nn
 
 from idl_cli.build import build_model
 from idl_cli.errors import InputError
-from idl_cli.resume import read_config
+from idl_cli.recorded_run import belongings, model_of, read_recorded
 from idl_core.training import Checkpoint, CheckpointError, CheckpointFolder, load_weights
 from idl_datasets import Dataset
 
@@ -22,39 +21,37 @@ def trained_model(run: Path, checkpoint: Literal["best", "last"] = "best") -> nn
 
     Raises: InputError where the configuration or the checkpoint is absent or damaged.
     """
-    config = read_config(run)
-    saved = read_trained(run, checkpoint)
-    try:
-        # The sizes of the data are in the checkpoint: the data itself need not be here.
-        sizes = json.loads(saved.state["fingerprint"])
-        data = SimpleNamespace(
-            name=config.data.name,
-            input_shape=tuple(sizes["input_shape"]),
-            output_dim=sizes["output_dim"],
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"the checkpoint in '{run / 'checkpoints'}' does not say what data it is for"
-        ) from error
-    model = build_model(config.model, cast(Dataset, data))
+    config = read_recorded(run)
+    saved = read_trained(run / "checkpoints", checkpoint)
+    # The sizes of the data are in the checkpoint: the data itself need not be here.
+    sizes = belongings(saved)
+    data = SimpleNamespace(
+        name=config.data.name, input_shape=sizes["input_shape"], output_dim=sizes["output_dim"]
+    )
+    model = build_model(model_of(config, saved), cast(Dataset, data))
     if config.trainer.precision == "64":
         model = model.to(torch.float64)
-    try:
-        load_weights(model, saved.tensors)
-    except CheckpointError as error:
-        raise InputError(f"run={run}: {error}") from error
+    load_trained(model, saved, run)
     return model
 
 
-def read_trained(run: Path, checkpoint: Literal["best", "last"]) -> Checkpoint:
-    """The checkpoint that was asked for. Raises: InputError where it is absent or damaged."""
-    folder = CheckpointFolder(run / "checkpoints")
+def read_trained(folder: Path, checkpoint: Literal["best", "last"]) -> Checkpoint:
+    """The checkpoint in a folder that was asked for. Raises: InputError: absent or damaged."""
+    checkpoints = CheckpointFolder(folder)
     try:
         if checkpoint == "best":
-            return folder.load_best()
-        last, _, _ = folder.load()
+            return checkpoints.load_best()
+        last, _, _ = checkpoints.load()
     except CheckpointError as error:
         raise InputError(str(error)) from error
     if last is None:
-        raise InputError(f"no checkpoint in '{folder.folder}'")
+        raise InputError(f"no checkpoint in '{folder}'")
     return last
+
+
+def load_trained(model: nn.Module, checkpoint: Checkpoint, run: Path) -> None:
+    """Put the weights of a run's checkpoint into a model. Raises: InputError: of another model."""
+    try:
+        load_weights(model, checkpoint.tensors)
+    except CheckpointError as error:
+        raise InputError(f"'{run}': {error}") from error

@@ -17,6 +17,7 @@ from idl_cli.devices import choose_devices, devices_name
 from idl_cli.errors import InputError, RunFailed
 from idl_cli.forecast import NAME as FORECAST
 from idl_cli.forecast import draw_forecast, persistence_figures
+from idl_cli.initial_model import load_initial, with_initial_options
 from idl_cli.job import Interrupted, Job
 from idl_cli.memory import is_out_of_memory, out_of_memory
 from idl_cli.metrics_record import MetricsRecord
@@ -92,6 +93,8 @@ def compute(job: Job) -> float:
     if begin.value is not None:
         job.screen.say(f"job {job.number} was complete")
         return begin.value
+    if old is None:
+        config = with_initial_options(config, job.typed)
     devices = choose_devices(config.trainer)
     if ranks := Ranks.of_environment():
         device = ranks.device(devices)
@@ -118,7 +121,7 @@ def _compute(
             outcome = _follow(parts, stop, team)
         else:
             directory = _open_directory(job, config, parts.dataset, old, team)
-            with _recording(job, config, directory) as callback:
+            with recording(job, config, directory) as callback:
                 outcome = _train(
                     job, parts, devices, callback, directory, stop, team, resume=old is not None
                 )
@@ -276,7 +279,7 @@ def _reopen(old: Path, mark: str) -> RunDirectory:
 
 
 @contextlib.contextmanager
-def _recording(job: Job, config: TrainConfig, directory: RunDirectory) -> Iterator[Callbacks]:
+def recording(job: Job, config: TrainConfig, directory: RunDirectory) -> Iterator[Callbacks]:
     """Everything that listens to the training."""
     metrics = MetricsRecord(directory.metrics, job.screen.say)
     members: list[Callback] = [metrics, job.screen]
@@ -311,6 +314,8 @@ def train_parts(
 
     Raises: InputError, RunFailed.
     """
+    if not resume:
+        load_initial(parts.model, parts.config.model, parts.dataset)
     with _explained_memory(parts), SolverWatch(say) as watch:
         result = _fit(parts, callback, watch, checkpoints, stop, resume=resume, team=team)
         outcome = Outcome(result, {}, {}, watch.warnings)

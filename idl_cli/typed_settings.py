@@ -61,6 +61,9 @@ def read_settings(kind: type[T], values: object, key: str = "") -> T:
         raise InputError(
             f"{key or 'the configuration'}={_shown(values)}: it is a group of settings"
         )
+    names = names_of(kind)
+    if "name" in values and names != ("",):
+        _choice(names, values["name"], _join(key, "name"))
     fields = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
     for name in values:
         if name == "_target_":

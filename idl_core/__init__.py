@@ -13,6 +13,7 @@ from idl_core.equilibrium import (
 )
 from idl_core.functions import ImplicitFunction, ImplicitFunctionInf, ImplicitFunctionTriu
 from idl_core.models import (
+    CNN,
     GPT,
     GRU,
     LSTM,
@@ -27,6 +28,7 @@ from idl_core.models import (
 )
 
 __all__ = [
+    "CNN",
     "GPT",
     "GRU",
     "LSTM",

@@ -1,5 +1,5 @@
 """SIM under the import name users know. Re-exports only."""
 
-from idl_core.sim import SIM, NoActivations, NotEnoughMemory
+from idl_core.sim import SIM, NoActivations, NotEnoughMemory, NotRescalable, rescaled
 
-__all__ = ["SIM", "NoActivations", "NotEnoughMemory"]
+__all__ = ["SIM", "NoActivations", "NotEnoughMemory", "NotRescalable", "rescaled"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,16 +14,21 @@ import idl_conf
 from idl_cli import schema
 from idl_cli.errors import InputError
 from idl_cli.schema import TrainConfig, as_plain, train_config
+from idl_cli.sim_options import SimConfig
 from idl_cli.typed_settings import annotations_of, names_of, read_settings
 
 CONF = Path(next(iter(idl_conf.__path__)))
-GROUPS = ("model", "data", "optimizer", "scheduler", "trainer", "logger")
+GROUPS = ("model", "data", "optimizer", "scheduler", "trainer", "logger", "teacher", "solver")
+# Teachers begin smaller than the models they are of, and without bias.
+OWN_DEFAULTS = ("data", "teacher")
 
 
 def options(group: str) -> dict[str, type]:
     """The classes of a group by the name of their YAML file."""
-    hint = annotations_of(TrainConfig)[group]
-    kinds = [kind for kind in (hint, *get_args(hint)) if dataclasses.is_dataclass(kind)]
+    hints = [annotations_of(kind).get(group) for kind in (TrainConfig, SimConfig)]
+    kinds = [
+        kind for hint in hints for kind in (hint, *get_args(hint)) if dataclasses.is_dataclass(kind)
+    ]
     return {name: kind for kind in kinds for name in names_of(kind)}  # type: ignore[arg-type]
 
 
@@ -44,7 +50,7 @@ def test_every_file_has_exactly_the_keys_of_its_class(group: str) -> None:
         names.add(path.stem)
         kind = kinds.get(values.get("name", ""), next(iter(kinds.values())))
         assert values.keys() == {field.name for field in dataclasses.fields(kind)}, path
-        read_settings(kind, values)
+        read_settings(kind, {k: "runs/x" if v == "???" else v for k, v in values.items()})
         assert values.get("name", path.stem) == path.stem
     if len(kinds) > 1:
         assert names == kinds.keys()
@@ -54,7 +60,7 @@ def test_the_defaults_of_yaml_and_of_the_classes_agree() -> None:
     for group in GROUPS:
         for path in (CONF / group).glob("*.yaml"):
             values = own_values(path)
-            if values is None or group == "data":
+            if values is None or group in OWN_DEFAULTS:
                 continue
             kind = options(group).get(values.get("name", ""), schema.TrainerConfig)
             assert read_settings(kind, values) == kind(), path
@@ -108,3 +114,30 @@ def test_what_a_configuration_from_elsewhere_may_not_hold(
         train_config(values | change)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("command", "without"), [("train", {"model": {"sim"}}), ("sim", {"teacher": {"run"}})]
+)
+def test_the_help_of_a_command_lists_every_choice(
+    command: str, without: dict[str, set[str]]
+) -> None:
+    """Written out, as Hydra would list the groups of all commands for each."""
+    values = yaml.safe_load((CONF / "hydra" / "help" / f"{command}.yaml").read_text())
+    parts = re.split(r"\n(\w+): ", values["template"])
+    listed = dict(zip(parts[1::2], parts[2::2], strict=True))
+    starts = yaml.safe_load((CONF / f"{command}.yaml").read_text())["defaults"]
+    groups = {key for start in starts if isinstance(start, dict) for key in start}
+    for group in groups & set(listed):
+        choices = {path.stem for path in (CONF / group).glob("*.yaml")} - without.get(group, set())
+        if command == "sim" and group in ("data", "model"):
+            choices &= options_of(SimConfig, group)
+        for choice in choices:
+            assert re.search(rf"\b{choice}\b", listed[group]), (group, choice)
+    assert groups & set(listed) >= {"data", "model", "logger"}
+
+
+def options_of(kind: type, group: str) -> set[str]:
+    hint = annotations_of(kind)[group]
+    return {name for option in (hint, *get_args(hint)) if dataclasses.is_dataclass(option)
+            for name in names_of(option)}  # type: ignore[arg-type]  # fmt: skip

@@ -1,0 +1,86 @@
+"""What a run directory says of its run: the configuration, and which model its checkpoint is of."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from idl_cli.errors import InputError
+from idl_cli.schema import ModelConfig, TrainConfig, train_config
+from idl_cli.sim_options import SimConfig, sim_config
+from idl_cli.typed_settings import read_value
+
+if TYPE_CHECKING:  # what was typed is read, and refused, before torch is loaded
+    from idl_core.training import Checkpoint
+    from idl_datasets import Dataset
+
+
+def read_recorded(directory: Path) -> TrainConfig | SimConfig:
+    """The configuration of a run, every value checked anew: it may come from anywhere.
+
+    Raises: InputError where it is damaged or of another command.
+    """
+    path = directory / "config.yaml"
+    try:
+        values = yaml.safe_load(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"'{directory}' is no run of idl train: it has no config.yaml") from None
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise InputError(f"'{path}' is damaged: {' '.join(str(error).split())}") from error
+    is_sim = isinstance(values, dict) and "solver" in values
+    try:
+        return sim_config(values) if is_sim else train_config(values)
+    except InputError as error:
+        raise InputError(f"'{path}': {error}") from error
+
+
+def read_config(directory: Path) -> TrainConfig:
+    """The configuration of a run of `idl train`. Raises: InputError."""
+    config = read_recorded(directory)
+    if isinstance(config, SimConfig):
+        raise InputError(f"'{directory}' is a run of idl sim, not of idl train")
+    return config
+
+
+def model_of(config: TrainConfig | SimConfig, checkpoint: Checkpoint) -> ModelConfig:
+    """Which model a checkpoint of the run holds; what a solve finds, the checkpoint itself tells.
+
+    Raises: InputError.
+    """
+    if isinstance(config, TrainConfig):
+        return config.model
+    model: ModelConfig = read_value(ModelConfig, belongings(checkpoint)["model"], "model")
+    return model
+
+
+def belongings(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What a checkpoint says that it belongs to, see `training_job.fingerprint`.
+
+    Returns: model, task, input_shape, output_dim. Raises: InputError where it does not say.
+    """
+    try:
+        facts: dict[str, Any] = json.loads(checkpoint.state["fingerprint"])
+        return facts | {
+            "model": dict(facts["model"]),
+            "task": str(facts["task"]),
+            "input_shape": tuple(int(size) for size in facts["input_shape"]),
+            "output_dim": int(facts["output_dim"]),
+        }
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError("the checkpoint does not say what model it belongs to") from error
+
+
+def check_fit(dataset: Dataset, checkpoint: Checkpoint) -> None:
+    """Raise InputError where the data differ in shape or kind from those of the training."""
+    facts = belongings(checkpoint)
+    there = (math.prod(facts["input_shape"]), facts["output_dim"], facts["task"])
+    here = (math.prod(dataset.input_shape), dataset.output_dim, dataset.task)
+    if here != there:
+        raise InputError(
+            f"data={dataset.name} does not fit: it is {here[2]} of {here[0]} values a sample and "
+            f"{here[1]} outputs; the run was trained for {there[2]} of {there[0]} and {there[1]}"
+        )

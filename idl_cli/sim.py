@@ -1,0 +1,48 @@
+"""`idl sim`: learn an implicit model from the states of a trained network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import get_args
+
+from omegaconf import DictConfig
+
+from idl_cli.hydra_command import run_hydra_command
+from idl_cli.schema import known_keys
+from idl_cli.sim_options import SimConfig, TeacherConfig, sim_config
+from idl_cli.sweep import conclude_sweep
+from idl_cli.typed_settings import names_of
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run `idl sim`. Raises: InputError, RunFailed."""
+    known = {**known_keys(SimConfig), "experiment": []}
+    words = [word for typed in arguments for word in _spelled_out(typed)]
+    code, failures, sweep = run_hydra_command(learn, "sim", words, known, sim_config)
+    return conclude_sweep(sweep, code, failures) if sweep is not None else code
+
+
+def learn(config: DictConfig) -> float:
+    """One job, as Hydra's launchers call it.
+
+    Returns: the test figure that the run is ranked by, for sweepers; NaN where the job failed.
+    """
+    from idl_cli.job import run_job
+    from idl_cli.sim_job import compute
+
+    value = run_job("sim", config, compute)
+    return value if math.isfinite(value) else math.nan
+
+
+def _spelled_out(word: str) -> list[str]:
+    """`teacher=<run directory>`, which Hydra takes for a choice of the group, in its own words."""
+    key, _, value = word.partition("=")
+    choices = {name for option in get_args(TeacherConfig) for name in names_of(option)}
+    is_path = "/" in value or Path(value).is_dir()
+    if key != "teacher" or not is_path or choices.intersection(value.split(",")):
+        return [word]
+    if not value.startswith(("'", '"')) and any(c in value for c in "=()[]{}:"):
+        value = "'" + value.replace("'", "\\'") + "'"
+    return ["teacher=run", f"teacher.run={value}"]

@@ -1,0 +1,286 @@
+"""What `idl sim` does: train or load a teacher, solve for its implicit model, evaluate both."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from idl_cli import build
+from idl_cli.errors import InputError, RunFailed
+from idl_cli.job import Interrupted, Job
+from idl_cli.recorded_run import read_recorded
+from idl_cli.resume import own_words
+from idl_cli.run_directory import RunDirectory, holds_run
+from idl_cli.run_lookup import existing_run
+from idl_cli.schema import ImplicitConfig, as_plain
+from idl_cli.sim_options import SimConfig, sim_config
+from idl_cli.sim_results import draw_figures, print_learned
+from idl_cli.stop_signals import StopSignals
+from idl_cli.teacher import FOLDER, Teacher, find_teacher, train_teacher
+from idl_cli.training_job import fingerprint, recording
+from idl_core.sim import SIM, NotEnoughMemory, NotRescalable, rescaled
+from idl_core.sim.memory import solve_bytes, states_bytes
+from idl_core.sim.solvers import (
+    ADMMMultiGPUSolver,
+    ADMMSolver,
+    BaseSolver,
+    CVXSolver,
+    LeastSquareSolver,
+    ProjectedGDLowRankSolver,
+    SolveProgress,
+)
+from idl_core.training import Checkpoint, CheckpointFolder, Figures, Progress, evaluate
+
+SOLVERS: dict[str, Callable[..., BaseSolver]] = {
+    "admm": ADMMSolver,
+    "admm_multigpu": ADMMMultiGPUSolver,
+    "cvx": CVXSolver,
+    "least_square": LeastSquareSolver,
+    "projected_gd_low_rank": ProjectedGDLowRankSolver,
+}
+# Rows of A sit on the bound κ, where Picard iteration needs as many maps as this to converge.
+_MITR = 5000
+_BATCH = 500  # samples that give states at a time
+
+
+def compute(job: Job) -> float:
+    """Learn, evaluate and record. Returns the figure of the test split that the run is ranked by.
+
+    Raises: InputError, RunFailed, Interrupted (a signal; the teacher is saved).
+    """
+    config, old = _begin(job)
+    config, teacher = find_teacher(job, config)
+    solver = _solver(config)
+    parts = teacher.parts
+    with StopSignals() as stop:
+        directory = _open_directory(job, config, old)
+        with recording(job, parts.config, directory) as callback:
+            taught = train_teacher(
+                job, teacher, callback, stop, directory.path / FOLDER, resume=old is not None
+            )
+            job.screen.close()
+            sim = _learn(job, config, teacher, solver, stop)
+            learned = _evaluate(sim, teacher)
+            place = Progress(step=job.facts.get("steps", 0), epoch=job.facts.get("epochs", 0))
+            callback.on_evaluation(place, "test", learned, False)
+    kept = _save(job, config, teacher, sim, directory)
+    draw_figures(directory.figures, sim)
+    assert sim.quality is not None
+    ranked = "accuracy" if "accuracy" in learned else "loss"
+    job.facts |= {
+        "parameters": sum(w.numel() for w in sim.weights.values() if w is not None),
+        "ranked_by": f"test.{ranked}",
+        "test": learned,
+        "teacher": taught,
+        "sim": {
+            "teacher_accuracy": taught.get("accuracy"),
+            "accuracy": learned.get("accuracy"),
+            **sim.quality.figures(),
+        },
+    }
+    if job.number is None:
+        print_learned(taught, learned, sim)
+        if kept:
+            print(f"{kept:,} states; fine-tune: idl train model.init_from={directory.shown}")
+    else:
+        job.screen.say(f"job {job.number} done: test {ranked} {learned[ranked]:.4g}")
+    return learned[ranked]
+
+
+def _begin(job: Job) -> tuple[SimConfig, Path | None]:
+    """The configuration, and the directory of the run to go on with, if any. Raises: InputError."""
+    config = sim_config(job.values)
+    resume = config.trainer.resume
+    as_new = dataclasses.replace(config, trainer=dataclasses.replace(config.trainer, resume=None))
+    if resume is None:
+        return config, None
+    if resume == "auto":
+        if not holds_run(job.output) or not (job.output / "config.yaml").exists():
+            return as_new, None
+        old = job.output
+    else:
+        old = existing_run(resume, key="trainer.resume=")
+        if words := own_words(job.typed):
+            raise InputError(f"{words[0]}: a resumed run keeps its configuration; leave it out")
+    recorded = read_recorded(old)
+    if not isinstance(recorded, SimConfig):
+        raise InputError(f"trainer.resume={old}: it is a run of idl train, not of idl sim")
+    return recorded, old
+
+
+def _open_directory(job: Job, config: SimConfig, old: Path | None) -> RunDirectory:
+    if old is not None:
+        job.directory = RunDirectory.reopen(old)
+        return job.directory
+    directory = job.claim()
+    directory.write_settings(as_plain(config), own_words(job.typed))
+    return directory
+
+
+def _solver(config: SimConfig) -> BaseSolver:
+    """Raises: InputError where the solver refuses its options."""
+    options = as_plain(config.solver)
+    make = SOLVERS[options.pop("name")]
+    try:
+        return make(**options)
+    except ValueError as error:
+        raise InputError(f"solver={config.solver.name}: {error}") from error
+
+
+@dataclass
+class _Inputs:
+    """Batches of the first samples of the train split; iterable any number of times."""
+
+    dataset: range
+    batch: Callable[[Tensor], tuple[Tensor, Tensor]]
+    device: torch.device
+    dtype: torch.dtype
+    size: int = _BATCH
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for first in range(0, len(self.dataset), self.size):
+            index = torch.arange(first, min(first + self.size, len(self.dataset)))
+            yield self.batch(index.to(self.device))[0].to(self.dtype)
+
+
+def _learn(
+    job: Job, config: SimConfig, teacher: Teacher, solver: BaseSolver, stop: StopSignals
+) -> SIM:
+    """Collect the teacher's states and solve. Raises: InputError, RunFailed, Interrupted."""
+    settings, train = config.model, teacher.parts.dataset.train
+    count = min(len(train), settings.samples or len(train))
+    weight = next(teacher.network.parameters())
+    inputs = _Inputs(range(count), train.batch, weight.device, weight.dtype)
+    sim = SIM(
+        teacher.config.activation,
+        settings.kappa,
+        settings.atol,
+        settings.skip_layers,
+        settings.standardize,
+        weight.device,
+        weight.dtype,
+    )
+
+    def on_progress(progress: SolveProgress) -> None:
+        if stop.received:
+            assert job.directory is not None
+            raise Interrupted(
+                "stopped while solving; the teacher is saved, go on with: "
+                f"idl sim trainer.resume={job.directory.shown}",
+                stop.exit_code,
+                stop.received,
+            )
+        job.screen.on_solve(progress)
+
+    solver.on_progress = on_progress
+    try:
+        network = _scaled(job, settings.rescale, teacher.network, sim, inputs)
+        _say_memory(job, sim, network, inputs, solver)
+        sim.fit(solver, sim.get_states(network, inputs))
+    except NotEnoughMemory as error:
+        raise InputError(f"{error} (model.samples, solver.batch_feature_size)") from error
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    except RuntimeError as error:
+        if not isinstance(solver, ADMMMultiGPUSolver):
+            raise
+        raise RunFailed(str(error)) from error
+    finally:
+        job.screen.close()
+    assert sim.quality is not None
+    for note in sim.quality.report.notes if sim.quality.report is not None else ():
+        job.screen.say(note)
+    return sim
+
+
+def _scaled(job: Job, wanted: bool, network: nn.Module, sim: SIM, inputs: _Inputs) -> nn.Module:
+    """The teacher with its layers in the ball, where that leaves its outputs as they are."""
+    if not wanted or not sim.radius:
+        return network
+    try:
+        return rescaled(network, sim.radius, next(iter(inputs)))
+    except NotRescalable as error:
+        job.screen.say(f"the teacher's layers are not scaled: {error}")
+        return network
+
+
+def _say_memory(
+    job: Job, sim: SIM, network: nn.Module, inputs: _Inputs, solver: BaseSolver
+) -> None:
+    """Say what there is to solve, and what that takes, before any of it is allocated."""
+    one = sim.get_states(network, [next(iter(inputs))[:1]])
+    n, p, q = (len(one[key]) for key in "XUY")
+    count = len(inputs.dataset)
+    states = states_bytes(n, p, q, count, one["X"].itemsize)
+    rows = getattr(solver, "batch_feature_size", None) or n
+    solve = solve_bytes(n + p, count, min(n, rows), 8)
+    job.screen.say(
+        f"{n} states, {p} inputs and {q} outputs of {count:,} samples: {_size(states)}; "
+        f"solving them takes up to {_size(solve)}"
+    )
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**20:.1f} MiB" if count < 2**30 else f"{count / 2**30:.1f} GiB"
+
+
+class _Predictor(nn.Module):
+    """A SIM as what `evaluate` takes."""
+
+    def __init__(self, sim: SIM) -> None:
+        super().__init__()
+        assert sim.weights["C"] is not None
+        self.where = nn.Parameter(sim.weights["C"], requires_grad=False)
+        self.sim = sim
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.sim(inputs)
+
+
+def _evaluate(sim: SIM, teacher: Teacher) -> Figures:
+    parts = teacher.parts
+    trainer = parts.config.trainer
+    return evaluate(
+        _Predictor(sim), parts.dataset.test, parts.task, trainer.eval_batch_size, trainer.precision
+    )
+
+
+def _save(
+    job: Job, config: SimConfig, teacher: Teacher, sim: SIM, directory: RunDirectory
+) -> int | None:
+    """The model as a checkpoint that `idl eval` reads. Returns its number of states; None: none."""
+    try:
+        model = sim.to_implicit_model()
+    except ValueError as error:
+        job.screen.say(f"no checkpoint: {error}")
+        return None
+    state = model.state_dict()
+    described = ImplicitConfig(
+        hidden_dim=len(state["A"]),
+        activation=teacher.config.activation,
+        kappa=config.model.kappa,
+        mitr=_MITR,
+        grad_mitr=_MITR,
+        tol=config.model.atol,
+    )
+    dataset = teacher.parts.dataset
+    build.build_model(described, dataset).load_state_dict(state)  # raises where ours would not load
+    facts: dict[str, Any] = {
+        "progress": dataclasses.asdict(Progress()),
+        "best_step": 0,
+        "figures": {},
+        "fingerprint": fingerprint(described, dataset),
+    }
+    tensors = {f"model.{name}": tensor for name, tensor in state.items()}
+    checkpoint = Checkpoint(tensors, facts)
+    try:
+        CheckpointFolder(directory.checkpoints, facts["fingerprint"]).save(checkpoint, checkpoint)
+    except OSError as error:
+        raise RunFailed(f"the model could not be written: {error.strerror}") from error
+    return described.hidden_dim

@@ -1,0 +1,142 @@
+"""The network whose states `idl sim` learns from: trained here, or by an earlier run."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from idl_cli.devices import choose_devices
+from idl_cli.errors import InputError
+from idl_cli.job import Interrupted, Job
+from idl_cli.recorded_run import check_fit, read_recorded
+from idl_cli.run_lookup import existing_run
+from idl_cli.schema import CNNConfig, DataConfig, MLPConfig, TrainConfig
+from idl_cli.sim_options import RunConfig, SimConfig
+from idl_cli.stop_signals import StopSignals
+from idl_cli.trained_model import load_trained, read_trained
+from idl_cli.training_job import Ingredients, build_parts, fingerprint, train_parts
+from idl_core.training import Callback, CheckpointFolder, Figures, Team, evaluate
+
+FOLDER = "teacher"  # of a run of idl sim, where the checkpoints of its teacher are
+
+
+@dataclass
+class Teacher:
+    """A network on its device, ready to give states.
+
+    Attributes:
+        config: what it is.
+        parts: its data and task; its model is `network`.
+        trained_in: folder of its run; None where it is yet to be trained.
+    """
+
+    config: MLPConfig | CNNConfig
+    parts: Ingredients
+    trained_in: Path | None
+
+    @property
+    def network(self) -> nn.Module:
+        """The network itself."""
+        return self.parts.model
+
+
+def find_teacher(job: Job, config: SimConfig) -> tuple[SimConfig, Teacher]:
+    """The teacher that the configuration names, built on its device, and loaded if it is a run's.
+
+    Returns: the configuration too, with the data of the teacher's run where none were typed.
+    Raises: InputError where there is no such run, or its model has no states or is for other data.
+    """
+    devices = choose_devices(config.trainer)
+    if len(devices) > 1:
+        raise InputError(
+            f"trainer.devices={config.trainer.devices}: a teacher is trained on one device; "
+            "solver=admm_multigpu shares the solve among several"
+        )
+    if not isinstance(config.teacher, RunConfig):
+        parts = build_parts(_training(config, config.teacher), devices[0], job.screen.loading)
+        return config, Teacher(config.teacher, parts, None)
+    run = existing_run(config.teacher.run, key="teacher=")
+    recorded = read_recorded(run)
+    model = recorded.teacher if isinstance(recorded, SimConfig) else recorded.model
+    if isinstance(model, RunConfig):
+        raise InputError(f"teacher={run}: its own teacher is '{model.run}': give that one")
+    if not isinstance(model, MLPConfig | CNNConfig):
+        raise InputError(
+            f"teacher={run} is a run of model={model.name}, which has no layers to learn from: "
+            "choose one of model=mlp or model=cnn"
+        )
+    if not _typed_data(job.typed):
+        assert isinstance(recorded.data, DataConfig)  # the only data of these models
+        config = dataclasses.replace(config, data=recorded.data)
+    parts = build_parts(_training(config, model), devices[0], job.screen.loading)
+    folder = run / FOLDER if isinstance(recorded, SimConfig) else run / "checkpoints"
+    checkpoint = read_trained(folder, "best")
+    check_fit(parts.dataset, checkpoint)
+    load_trained(parts.model, checkpoint, run)
+    return config, Teacher(model, parts, run)
+
+
+def train_teacher(
+    job: Job, teacher: Teacher, callback: Callback, stop: StopSignals, folder: Path, resume: bool
+) -> Figures:
+    """Train it, unless it is trained already. Returns: its figures on the test split.
+
+    Args:
+        folder: where its checkpoints go.
+
+    Raises: InputError, RunFailed, Interrupted.
+    """
+    parts = teacher.parts
+    if teacher.trained_in is not None:
+        trainer = parts.config.trainer
+        return evaluate(
+            parts.model, parts.dataset.test, parts.task, trainer.eval_batch_size, trainer.precision
+        )
+    mark = fingerprint(teacher.config, parts.dataset)
+    outcome = train_parts(
+        parts,
+        callback,
+        job.screen.say,
+        CheckpointFolder(folder, mark),
+        stop,
+        folder / "unused",  # only series have a forecast to draw
+        resume=resume,
+        team=Team(),
+    )
+    result = outcome.result
+    job.facts |= {
+        "epochs": result.progress.epoch,
+        "steps": result.progress.step,
+        "train": result.train,
+        "val": result.val,
+    }
+    if result.interrupted:
+        raise Interrupted(
+            f"stopped at step {result.progress.step} of the teacher's training, and saved",
+            stop.exit_code,
+            stop.received,
+        )
+    return outcome.test
+
+
+def _training(config: SimConfig, model: MLPConfig | CNNConfig) -> TrainConfig:
+    """The training of a teacher as `idl train` would have it."""
+    return TrainConfig(
+        name=config.name,
+        model=model,
+        data=config.data,
+        optimizer=config.optimizer,
+        scheduler=config.scheduler,
+        trainer=config.trainer,
+        logger=config.logger,
+        seed=config.seed,
+        debug=config.debug,
+    )
+
+
+def _typed_data(typed: Sequence[str]) -> bool:
+    return any(word.lstrip("+").startswith(("data=", "data.")) for word in typed)

@@ -1,0 +1,243 @@
+"""`idl sim`: a teacher, its implicit model, and what both leave behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from idl_cli.screen import Screen
+from idl_cli.trained_blocks import trained_blocks
+
+from .conftest import Answer, Idl
+
+SOLVERS = ["admm", "admm_multigpu", "cvx", "least_square", "projected_gd_low_rank"]
+
+
+@pytest.fixture
+def small(arrays: Path) -> list[str]:
+    """Overrides for a teacher of ten states that is trained in milliseconds."""
+    return [
+        "data=arrays",
+        f"data.path={arrays}",
+        "teacher.hidden_dims=[6,4]",
+        "trainer.batch_size=8",
+        "trainer.max_epochs=8",
+        "optimizer.lr=0.02",
+    ]
+
+
+@pytest.fixture
+def learned(idl: Idl, small: list[str]) -> Answer:
+    answer = idl("sim", *small, "hydra.run.dir=learned")
+    assert answer.code == 0, answer.err
+    return answer
+
+
+def test_it_imitates_its_teacher_and_records_what_it_proved(learned: Answer) -> None:
+    summary = learned.summary
+    assert (summary["command"], summary["status"]) == ("sim", "completed")
+    sim = summary["sim"]
+    assert set(sim) >= {
+        "teacher_accuracy", "accuracy", "norm_inf_A", "sparsity", "state_mse", "output_mse",
+        "objective", "duality_gap", "solve_s", "solver",
+    }  # fmt: skip
+    assert sim["accuracy"] == summary["test"]["accuracy"]
+    # The teacher is scaled into the ball: nothing keeps the implicit model from being the same.
+    assert sim["accuracy"] == sim["teacher_accuracy"] > 0.8
+    assert sim["norm_inf_A"] <= 0.99 * (1 + 1e-6)
+    assert sim["state_mse"] < 1e-6
+    assert sim["worst_relative_gap"] <= 1e-5
+    assert sim["solver"] == "ADMMSolver"
+    assert summary["parameters"] == 10 * 10 + 10 * 6 + 3 * 10 + 3 * 6
+    assert "‖A‖∞" in learned.out
+    assert "above the optimum" in learned.out
+    for name in ("matrices", "gap", "layers"):
+        assert (learned.run / "figures" / f"{name}.png").stat().st_size > 5000
+    lines = (learned.run / "metrics.jsonl").read_text().splitlines()
+    splits = [json.loads(line)["split"] for line in lines]
+    assert "train" in splits
+    assert splits[-1] == "test"
+
+
+def test_its_checkpoint_is_evaluated_and_drawn(idl: Idl, learned: Answer) -> None:
+    answer = idl("eval", "run=learned")
+    assert answer.code == 0, answer.err
+    assert answer.summary["test"] == pytest.approx(learned.summary["test"], abs=1e-5)
+    assert idl("plot", "run=learned").code == 0
+    blocks = trained_blocks(learned.run)
+    assert blocks is not None
+    zeros = {name: float((block == 0).mean()) for name, block in blocks.items()}
+    assert zeros == pytest.approx(learned.summary["sim"]["sparsity"])
+
+
+def test_training_goes_on_from_it(idl: Idl, learned: Answer, arrays: Path) -> None:
+    data = ["data=arrays", f"data.path={arrays}"]
+    answer = idl("train", *data, "model.init_from=learned", "trainer.max_epochs=1",
+                 "optimizer.lr=1e-9")  # fmt: skip
+    assert answer.code == 0, answer.err
+    assert answer.summary["test"] == pytest.approx(learned.summary["test"], abs=1e-4)
+    config = yaml.safe_load((answer.run / "config.yaml").read_text())
+    assert config["model"]["hidden_dim"] == 10
+    assert config["model"]["mitr"] > 1000  # rows on the bound converge slowly
+    again = idl("train", *data, f"model.init_from={answer.run}", "trainer.max_epochs=1",
+                "model.kappa=0.999")  # fmt: skip
+    assert again.code == 0, again.err
+    assert yaml.safe_load((again.run / "config.yaml").read_text())["model"]["kappa"] == 0.999
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("model.hidden_dim=7",), "model.hidden_dim=7"),
+        (("model.activation=tanh",), "model.activation=tanh"),
+        (("data=digits",), "data=digits does not fit"),
+        (("model.init_from=nowhere",), "model.init_from=nowhere: there is no such folder"),
+    ],
+)
+def test_what_does_not_fit_the_run_it_begins_from(
+    idl: Idl, learned: Answer, arrays: Path, words: tuple[str, ...], told: str
+) -> None:
+    data = [] if "data=digits" in words else ["data=arrays", f"data.path={arrays}"]
+    answer = idl("train", *data, "model.init_from=learned", *words)
+    assert answer.code == 2
+    assert told in answer.err
+
+
+@pytest.mark.parametrize("solver", SOLVERS[1:])
+def test_every_solver_on_the_teacher_of_an_earlier_run(
+    idl: Idl, learned: Answer, solver: str
+) -> None:
+    more = ["solver.devices=2"] if solver == "admm_multigpu" else []
+    answer = idl("sim", "teacher=learned", f"solver={solver}", *more)
+    assert answer.code == 0, answer.err
+    mine, theirs = answer.summary["sim"], learned.summary["sim"]
+    assert mine["teacher_accuracy"] == theirs["teacher_accuracy"]
+    assert mine["accuracy"] >= theirs["accuracy"] - 0.04
+    assert not (answer.run / "teacher").exists()
+    assert answer.summary["teacher"] == pytest.approx(learned.summary["teacher"], rel=1e-6)
+    config = yaml.safe_load((answer.run / "config.yaml").read_text())
+    assert config["data"]["name"] == "arrays"  # of the teacher's run, as none were typed
+    if solver == "admm_multigpu":
+        assert mine["objective"] == pytest.approx(theirs["objective"], rel=1e-5)
+    if solver == "least_square":
+        assert "‖A‖∞ = " in answer.err
+
+
+def test_a_network_of_idl_train_is_a_teacher(idl: Idl, arrays: Path) -> None:
+    trained = idl("train", "model=mlp", "model.hidden_dims=[5]", "data=arrays",
+                  f"data.path={arrays}", "trainer.max_epochs=4", "hydra.run.dir=mlp")  # fmt: skip
+    assert trained.code == 0, trained.err
+    answer = idl("sim", "teacher=mlp/", "model.samples=20")
+    assert answer.code == 0, answer.err
+    assert "5 states, 6 inputs and 3 outputs of 20 samples" in answer.err
+    assert answer.summary["sim"]["teacher_accuracy"] == trained.summary["test"]["accuracy"]
+    implicit = idl("train", "data=arrays", f"data.path={arrays}", "model.hidden_dim=4",
+                   "trainer.max_epochs=1", "hydra.run.dir=implicit")  # fmt: skip
+    assert implicit.code == 0
+    answer = idl("sim", "teacher=implicit/")
+    assert answer.code == 2
+    assert "model=implicit" in answer.err
+
+
+def test_a_convolutional_teacher_of_pictures(idl: Idl) -> None:
+    answer = idl("sim", "teacher=cnn", "teacher.channels=[2,3]", "trainer.max_epochs=2",
+                 "model.samples=300")  # fmt: skip
+    assert answer.code == 0, answer.err
+    sim = answer.summary["sim"]
+    assert sim["accuracy"] == pytest.approx(sim["teacher_accuracy"], abs=0.02)
+
+
+def test_a_sweep_ends_in_one_table(idl: Idl, learned: Answer) -> None:
+    answer = idl("sim", "-m", "teacher=learned", "solver.lambda_z=1e-6,10")
+    assert answer.code == 0, answer.err
+    assert "solver.lambda_z" in answer.out
+    assert "test accuracy" in answer.out.splitlines()[0]
+
+
+def test_stopped_while_solving_and_gone_on_with(
+    idl: Idl, small: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_solve = Screen.on_solve
+
+    def interrupt(self: Screen, progress: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        on_solve(self, progress)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Screen, "on_solve", interrupt)
+        answer = idl("sim", *small, "hydra.run.dir=stopped")
+    assert answer.code == 143
+    assert "idl sim trainer.resume=stopped" in answer.err
+    assert json.loads(Path("stopped/summary.json").read_text())["status"] == "interrupted"
+    steps = json.loads(Path("stopped/summary.json").read_text())["steps"]
+    answer = idl("sim", "trainer.resume=stopped")
+    assert answer.code == 0, answer.err
+    assert answer.run == Path("stopped")
+    assert answer.summary["steps"] == steps  # the teacher was complete
+    assert "loss" in answer.summary["test"]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("teacher=cnm",), "Did you mean 'cnn'?"),
+        (("teacher=runs/nowhere",), "teacher=runs/nowhere: there is no such folder"),
+        (("teacher=cnn",), "which is no picture"),
+        (("solver=admn",), "Did you mean 'admm'?"),
+        (("solver.lamda_z=1",), "Did you mean 'solver.lambda_z'?"),
+        (("solver.lambda_z=-1",), "solver.lambda_z=-1: it must be at least 0"),
+        (("solver=projected_gd_low_rank", "solver.rank=99"), "rank must be in 1..10"),
+        (("model.kappa=1",), "model.kappa=1"),
+        (("model.samples=0",), "model.samples=0"),
+        (("data=spiky",), "data.name=spiky: choose from"),
+        (("trainer.devices=2",), "trainer.devices=2: a teacher is trained on one device"),
+        (("trainer.resume=nowhere",), "trainer.resume=nowhere: there is no such folder"),
+    ],
+)
+def test_wrong_input_is_one_line_and_exit_2(
+    idl: Idl, small: list[str], words: tuple[str, ...], told: str
+) -> None:
+    keep = [word for word in small if "cnn" not in words[0] or not word.startswith("teacher.")]
+    keep = [word for word in keep if "spiky" not in words[0] or not word.startswith("data")]
+    if "/" in words[0] or words[0] == "teacher=cnm":
+        keep = [word for word in keep if not word.startswith("teacher.")]
+    answer = idl("sim", *keep, *words)
+    assert answer.code == 2
+    assert told in answer.err.splitlines()[-1]
+    assert "Traceback" not in answer.err
+
+
+def test_states_that_do_not_fit_are_refused_before_they_are_made(
+    idl: Idl, learned: Answer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("idl_core.sim.memory.available_bytes", lambda device: 1000)
+    answer = idl("sim", "teacher=learned")
+    assert answer.code == 2
+    assert "GiB free" in answer.err.splitlines()[-1]
+    assert "model.samples" in answer.err.splitlines()[-1]
+
+
+def test_an_ill_posed_answer_is_told_and_leaves_no_checkpoint(
+    idl: Idl, arrays: Path, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 6)).astype(np.float32)
+    y = (3 * np.abs(x[:, :2]) - 1).astype(np.float32)
+    np.savez(tmp_path / "r.npz", x_train=x, y_train=y, x_test=x[:20], y_test=y[:20])
+    answer = idl("sim", "data=arrays", "data.path=r.npz", "teacher.hidden_dims=[20,20]",
+                 "trainer.max_epochs=60", "optimizer.lr=0.05", "solver=least_square",
+                 "model.rescale=false")  # fmt: skip
+    assert answer.code == 0, answer.err
+    if answer.summary["sim"]["norm_inf_A"] >= 1:
+        assert "no checkpoint: ‖A‖∞" in answer.err
+        assert not (answer.run / "checkpoints").exists()
+        assert idl("eval", f"run={answer.run}").code == 2
+    assert answer.summary["sim"]["accuracy"] is None  # of numbers there is none
+    assert torch.isfinite(torch.tensor(answer.summary["test"]["loss"]))
