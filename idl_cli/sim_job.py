@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +14,16 @@ import torch
 from torch import Tensor, nn
 
 from idl_cli import build
+from idl_cli.devices import choose_devices
 from idl_cli.errors import InputError, RunFailed
 from idl_cli.job import Interrupted, Job
+from idl_cli.ranks import Ranks, process_group
 from idl_cli.recorded_run import read_recorded
 from idl_cli.resume import own_words
 from idl_cli.run_directory import RunDirectory, holds_run
 from idl_cli.run_lookup import existing_run
 from idl_cli.schema import ImplicitConfig, as_plain
-from idl_cli.sim_options import SimConfig, sim_config
+from idl_cli.sim_options import SIMConfig, SimConfig, sim_config
 from idl_cli.sim_results import draw_figures, print_learned
 from idl_cli.stop_signals import StopSignals
 from idl_cli.teacher import FOLDER, Teacher, find_teacher, train_teacher
@@ -35,7 +39,7 @@ from idl_core.sim.solvers import (
     ProjectedGDLowRankSolver,
     SolveProgress,
 )
-from idl_core.training import Checkpoint, CheckpointFolder, Figures, Progress, evaluate
+from idl_core.training import Checkpoint, CheckpointFolder, Figures, Progress, Team, evaluate
 
 SOLVERS: dict[str, Callable[..., BaseSolver]] = {
     "admm": ADMMSolver,
@@ -55,17 +59,35 @@ def compute(job: Job) -> float:
     Raises: InputError, RunFailed, Interrupted (a signal; the teacher is saved).
     """
     config, old = _begin(job)
-    config, teacher = find_teacher(job, config)
     solver = _solver(config)
-    parts = teacher.parts
-    with StopSignals() as stop:
+    ranks = Ranks.of_environment()
+    if ranks is None:
+        return _compute(job, config, old, solver, Team())
+    if not isinstance(solver, ADMMMultiGPUSolver):
+        raise InputError(
+            f"solver={config.solver.name} works in one process, and {ranks.launcher} started "
+            f"{ranks.count} ranks: choose solver=admm_multigpu"
+        )
+    device = ranks.device(choose_devices(config.trainer))
+    with process_group(device, ranks) as team:
+        if team.rank:
+            return _follow(config, solver, device, team)
+        return _compute(job, config, old, solver, team)
+
+
+def _compute(
+    job: Job, config: SimConfig, old: Path | None, solver: BaseSolver, team: Team
+) -> float:
+    with StopSignals() as stop, _telling(team) as tell:
+        config, teacher = find_teacher(job, config)
+        parts = teacher.parts
         directory = _open_directory(job, config, old)
         with recording(job, parts.config, directory) as callback:
             taught = train_teacher(
                 job, teacher, callback, stop, directory.path / FOLDER, resume=old is not None
             )
             job.screen.close()
-            sim = _learn(job, config, teacher, solver, stop)
+            sim = _learn(job, config.model, teacher, solver, stop, tell)
             learned = _evaluate(sim, teacher)
             place = Progress(step=job.facts.get("steps", 0), epoch=job.facts.get("epochs", 0))
             callback.on_evaluation(place, "test", learned, False)
@@ -150,44 +172,45 @@ class _Inputs:
 
 
 def _learn(
-    job: Job, config: SimConfig, teacher: Teacher, solver: BaseSolver, stop: StopSignals
+    job: Job,
+    settings: SIMConfig,
+    teacher: Teacher,
+    solver: BaseSolver,
+    stop: StopSignals,
+    tell: Callable[[Any], None],
 ) -> SIM:
-    """Collect the teacher's states and solve. Raises: InputError, RunFailed, Interrupted."""
-    settings, train = config.model, teacher.parts.dataset.train
+    """Collect the teacher's states and solve.
+
+    Args:
+        tell: gives the other ranks of the solve the activation's name and the states.
+
+    Raises: InputError, RunFailed, Interrupted.
+    """
+    train = teacher.parts.dataset.train
     count = min(len(train), settings.samples or len(train))
     weight = next(teacher.network.parameters())
     inputs = _Inputs(range(count), train.batch, weight.device, weight.dtype)
-    sim = SIM(
-        teacher.config.activation,
-        settings.kappa,
-        settings.atol,
-        settings.skip_layers,
-        settings.standardize,
-        weight.device,
-        weight.dtype,
-    )
+    sim = _sim(settings, teacher.config.activation, weight.device, weight.dtype)
 
     def on_progress(progress: SolveProgress) -> None:
         if stop.received:
-            assert job.directory is not None
-            raise Interrupted(
-                "stopped while solving; the teacher is saved, go on with: "
-                f"idl sim trainer.resume={job.directory.shown}",
-                stop.exit_code,
-                stop.received,
-            )
+            raise _stopped(job, stop)
         job.screen.on_solve(progress)
 
     solver.on_progress = on_progress
     try:
         network = _scaled(job, settings.rescale, teacher.network, sim, inputs)
         _say_memory(job, sim, network, inputs, solver)
-        sim.fit(solver, sim.get_states(network, inputs))
+        states = sim.get_states(network, inputs)
+        tell((teacher.config.activation, states))
+        sim.fit(solver, states)
     except NotEnoughMemory as error:
         raise InputError(f"{error} (model.samples, solver.batch_feature_size)") from error
     except ValueError as error:
         raise InputError(str(error)) from error
     except RuntimeError as error:
+        if stop.received:
+            raise _stopped(job, stop) from None
         if not isinstance(solver, ADMMMultiGPUSolver):
             raise
         raise RunFailed(str(error)) from error
@@ -197,6 +220,56 @@ def _learn(
     for note in sim.quality.report.notes if sim.quality.report is not None else ():
         job.screen.say(note)
     return sim
+
+
+def _stopped(job: Job, stop: StopSignals) -> Interrupted:
+    assert job.directory is not None
+    return Interrupted(
+        "stopped while solving; the teacher is saved, go on with: "
+        f"idl sim trainer.resume={job.directory.shown}",
+        stop.exit_code,
+        stop.received,
+    )
+
+
+def _follow(config: SimConfig, solver: BaseSolver, device: torch.device, team: Team) -> float:
+    """Take a share of the solve that rank 0 prepares and records. Raises: SystemExit."""
+    told: tuple[str, dict[str, Any]] | None = team.first(None)
+    if told is None:  # rank 0 says why
+        raise SystemExit(2)
+    activation, states = told
+    _sim(config.model, activation, device, torch.float32).fit(solver, states)
+    return math.nan
+
+
+@contextlib.contextmanager
+def _telling(team: Team) -> Iterator[Callable[[Any], None]]:
+    """What gives the other ranks their part; where this one fails before, they are let go."""
+    told = False
+
+    def tell(value: Any) -> None:
+        nonlocal told
+        told = True
+        team.first(value)
+
+    try:
+        yield tell
+    except BaseException:
+        if not told:
+            team.first(None)
+        raise
+
+
+def _sim(settings: SIMConfig, activation: str, device: torch.device, dtype: torch.dtype) -> SIM:
+    return SIM(
+        activation,
+        settings.kappa,
+        settings.atol,
+        settings.skip_layers,
+        settings.standardize,
+        device,
+        dtype,
+    )
 
 
 def _scaled(job: Job, wanted: bool, network: nn.Module, sim: SIM, inputs: _Inputs) -> nn.Module:

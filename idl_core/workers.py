@@ -11,7 +11,9 @@ import contextlib
 import json
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -53,6 +55,10 @@ class WorkerFailed(RuntimeError):
         self.rank, self.exit_code, self.output = rank, exit_code, output
 
 
+class WorkersStopped(RuntimeError):
+    """A signal ended the workers. Whoever handled it before them has been given it."""
+
+
 def run_workers(module: str, argument: str, count: int, folder: Path) -> None:
     """Run `module.main(argument)` in `count` processes and wait for them to end.
 
@@ -61,9 +67,10 @@ def run_workers(module: str, argument: str, count: int, folder: Path) -> None:
 
     Raises:
         WorkerFailed: one of them failed; none is left running.
+        WorkersStopped: a signal ended them; or KeyboardInterrupt, where Ctrl-C means that here.
     """
     # Imported here: it is slow, and one process never needs it.
-    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException, Std
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -80,7 +87,7 @@ def run_workers(module: str, argument: str, count: int, folder: Path) -> None:
         logs_specs=DefaultLogsSpecs(log_dir=str(folder / "logs"), redirects=Std.ALL),
     )
     try:
-        with _quiet(), _environment(TORCH_ELASTIC_SHUTDOWN_TIMEOUT="5"):
+        with _quiet(), _signals(), _environment(TORCH_ELASTIC_SHUTDOWN_TIMEOUT="5"):
             argument = json.dumps([module, argument, os.getpid(), sys.path])
             elastic_launch(config, sys.executable)("-c", _START, argument)
     except ChildFailedError as error:
@@ -90,6 +97,9 @@ def run_workers(module: str, argument: str, count: int, folder: Path) -> None:
         output = _end_of_output(folder, rank)
         cause = _cause(failure, output)
         raise WorkerFailed(rank, count, failure.exitcode, cause, output) from None
+    except SignalException as error:
+        signal.raise_signal(error.sigval)
+        raise WorkersStopped(f"{error.sigval.name} ended the {count} workers") from None
 
 
 @contextlib.contextmanager
@@ -102,6 +112,20 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[None]:
+    """Put back who handles signals: in the main thread the launcher takes them, and keeps them."""
+    taken = [getattr(signal, f"SIG{name}") for name in ("TERM", "INT", "HUP", "QUIT")
+             if hasattr(signal, f"SIG{name}")]  # fmt: skip
+    before = {number: signal.getsignal(number) for number in taken}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 @contextlib.contextmanager

@@ -161,8 +161,9 @@ def test_a_sweep_ends_in_one_table(idl: Idl, learned: Answer) -> None:
     assert "test accuracy" in answer.out.splitlines()[0]
 
 
+@pytest.mark.parametrize("solver", ["admm", "admm_multigpu"])
 def test_stopped_while_solving_and_gone_on_with(
-    idl: Idl, small: list[str], monkeypatch: pytest.MonkeyPatch
+    idl: Idl, small: list[str], monkeypatch: pytest.MonkeyPatch, solver: str
 ) -> None:
     on_solve = Screen.on_solve
 
@@ -172,7 +173,7 @@ def test_stopped_while_solving_and_gone_on_with(
 
     with monkeypatch.context() as patch:
         patch.setattr(Screen, "on_solve", interrupt)
-        answer = idl("sim", *small, "hydra.run.dir=stopped")
+        answer = idl("sim", *small, "hydra.run.dir=stopped", f"solver={solver}")
     assert answer.code == 143
     assert "idl sim trainer.resume=stopped" in answer.err
     assert json.loads(Path("stopped/summary.json").read_text())["status"] == "interrupted"

@@ -215,8 +215,8 @@ def test_solver_warnings_are_said_once_and_counted(idl: Idl, tiny: list[str]) ->
 def test_help_names_groups_and_choices(idl: Idl) -> None:
     answer = idl("train", "--help")
     assert answer.code == 0
-    for text in ("model: attention, gpt, gru, implicit, ", "optimizer: adam, adamw, sgd", "experiment: ",
-                 "idl train -m model.hidden_dim=50,100"):  # fmt: skip
+    for text in ("model: attention, cnn, gpt, gru, implicit, ", "optimizer: adam, adamw, sgd",
+                 "experiment: ", "idl train -m model.hidden_dim=50,100"):  # fmt: skip
         assert text in answer.out
     assert "hydra/" not in answer.out
 

@@ -17,17 +17,26 @@ def launch(
     """Run the job in `folder` with that many worker processes, and wait for them to end.
 
     Raises:
-        RuntimeError: a worker failed; the others have been ended.
+        RuntimeError: a worker failed, or a signal came; all have been ended.
     """
     (folder / "job.json").write_text(json.dumps(job))
-    finished = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(folder, finished, on_progress), daemon=True)
+    finished, raised = threading.Event(), list[BaseException]()
+
+    def watch() -> None:
+        try:
+            _watch(folder, finished, on_progress)
+        except BaseException as error:
+            raised.append(error)
+
+    watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     try:
         run_workers("idl_core.sim.solvers.admm_worker", str(folder), processes, folder)
     finally:
         finished.set()
         watcher.join()
+    if raised:
+        raise raised[0]
 
 
 def _watch(folder: Path, finished: threading.Event, on_progress: OnProgress | None) -> None:

@@ -12,6 +12,7 @@ from idl_core.sim.solvers.best_answers import BestAnswers
 from idl_core.sim.solvers.factors import Factors
 from idl_core.sim.solvers.polish import polish
 from idl_core.sim.solvers.row_problem import RowProblem
+from idl_core.sim.solvers.sparsify import sparsify
 from idl_core.sim.solvers.weak_directions import solve_weak
 
 OnCheck = Callable[[int, Tensor, Tensor], None]  # iteration, relative gap (k,), done (k,)
@@ -66,9 +67,6 @@ def solve_rows(
     """
     factors = factors or Factors(problem.gram, problem.ball, problem.l2)
     loop = _Loop(problem, settings, factors)
-    spectrum = None if problem.l2 else factors.spectrum(problem.l1)
-    if spectrum is not None:
-        solve_weak(loop.best, loop.rows, spectrum, settings.gap_tol)
     history: list[tuple[int, float, float]] = []
     while True:
         relative = loop.best.relative_gap()
@@ -80,7 +78,11 @@ def solve_rows(
         if not len(loop.rows) or loop.count >= settings.max_iter:
             break
         loop.stage()
+        if loop.count == _FIRST_POLISH and (spectrum := factors.spectrum(problem.l1)):
+            (hard,) = (loop.best.relative_gap() > settings.gap_tol).nonzero(as_tuple=True)
+            solve_weak(loop.best, hard, spectrum, settings.gap_tol)
     best = loop.best
+    sparsify(best, settings.gap_tol)
     return RowAnswers(best.v, best.objective, best.gap(), loop.iterations, history)
 
 

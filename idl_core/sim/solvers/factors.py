@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from idl_core.sim.solvers.gram import Gram, Inverse
-from idl_core.sim.solvers.weak_directions import Spectrum
+from idl_core.sim.solvers.spectrum import Spectrum
 
 # Inverses kept at a time; each takes D² numbers. Rows move between few penalties.
 _KEPT = 12

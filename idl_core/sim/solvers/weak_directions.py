@@ -21,46 +21,19 @@ import torch
 from torch import Tensor
 
 from idl_core.sim.solvers.best_answers import BestAnswers
-from idl_core.sim.solvers.gram import Gram
 from idl_core.sim.solvers.row_problem import RowProblem
+from idl_core.sim.solvers.spectrum import Spectrum
 from idl_core.wellposed import project_rows
 
-_MOST = 128  # weak directions; each row factors a matrix of that size
-_WEAK = 1e5  # eigenvalues up to this multiple of λ are weak
 _NUMBERS = 3.2e7  # of the rows' scaled copies of N, 256 MiB of float64
 _ROUNDS = 2
 _HOPELESS = 0.1  # relative gap after which no second round is tried
 _ITERATIONS = 30
 _RESIDUAL = 1e-6
 _STUCK = 0.97  # share of what lies outside the ball that an iteration may leave there
-_STAY = 0.99  # share of the way to the boundary that a step may go
 _ZERO = 1e-2
+_STAY = 0.99  # share of the way to the boundary that a step may go
 _TINY = 1e-300
-
-
-class Spectrum:
-    """Eigenvectors of G, split into the weak ones N and the strong ones.
-
-    Attributes:
-        N: (D, d) weak eigenvectors; curvature: (d,) their eigenvalues.
-    """
-
-    def __init__(self, values: Tensor, vectors: Tensor, weak: int) -> None:
-        self.N, self.curvature = vectors[:, :weak].contiguous(), values[:weak].clamp(min=0)
-        self.strong, self.inverse = vectors[:, weak:].contiguous(), 1 / values[weak:]
-
-    @classmethod
-    def of(cls, gram: Gram, l1: float) -> Spectrum | None:
-        """The split for λ = l1; None where there are no weak directions, or too many to pay."""
-        if gram.matrix is None or not l1 or gram.rank < gram.size - _MOST:
-            return None
-        values, vectors = torch.linalg.eigh(gram.matrix)
-        weak = int((values <= _WEAK * l1).sum())
-        return cls(values, vectors, weak) if 0 < weak <= _MOST else None
-
-    def pinned(self, right: Tensor) -> Tensor:
-        """The part of G⁺ right, right (k, D), along the strong directions."""
-        return ((right @ self.strong) * self.inverse) @ self.strong.T
 
 
 def solve_weak(best: BestAnswers, rows: Tensor, spectrum: Spectrum, relative_gap: float) -> None:
@@ -81,15 +54,22 @@ def _solve(best: BestAnswers, rows: Tensor, spectrum: Spectrum, relative_gap: fl
         y = part.l1 * point.y
         w = spectrum.pinned(part.h - y) + point.t @ spectrum.N.T
         best.certify(rows, w, part.gram.apply(w))
-        # At a zero of w both multipliers are of the order of 1, and p and n nearly nothing.
+        # At a zero of w both multipliers are of the order of 1, and p and n nearly nothing. An
+        # answer with these zeros is preferred: w itself, a hair better, has none.
         zero = (point.p < _ZERO * point.sp) & (point.n < _ZERO * point.sn)
-        for answer in (torch.where(zero, 0.0, w), w):
-            if part.ball:
-                answer[:, : part.ball] = project_rows(answer[:, : part.ball], part.kappa)
-            best.consider(rows, answer, part.gram.apply(answer))
+        best.consider(rows, *_feasible(part, torch.where(zero, 0.0, w)))
+        short = best.relative_gap()[rows] > relative_gap
+        best.consider(rows[short], *_feasible(part, w[short]))
         gap = best.relative_gap()[rows]
         keep = (gap > relative_gap) & (gap < _HOPELESS)
         rows, y = rows[keep], y[keep]
+
+
+def _feasible(part: RowProblem, w: Tensor) -> tuple[Tensor, Tensor]:
+    """w projected onto the ball, and G times that."""
+    if part.ball:
+        w = torch.cat([project_rows(w[:, : part.ball], part.kappa), w[:, part.ball :]], 1)
+    return w, part.gram.apply(w)
 
 
 @dataclass
