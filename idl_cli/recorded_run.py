@@ -53,7 +53,7 @@ def model_of(config: TrainConfig | SimConfig, checkpoint: Checkpoint) -> ModelCo
     """
     if isinstance(config, TrainConfig):
         return config.model
-    model: ModelConfig = read_value(ModelConfig, belongings(checkpoint)["model"], "model")
+    model: ModelConfig = read_value(ModelConfig, belongings(checkpoint).get("model"), "model")
     return model
 
 
@@ -65,7 +65,6 @@ def belongings(checkpoint: Checkpoint) -> dict[str, Any]:
     try:
         facts: dict[str, Any] = json.loads(checkpoint.state["fingerprint"])
         return facts | {
-            "model": dict(facts["model"]),
             "task": str(facts["task"]),
             "input_shape": tuple(int(size) for size in facts["input_shape"]),
             "output_dim": int(facts["output_dim"]),

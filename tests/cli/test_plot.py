@@ -50,7 +50,8 @@ def rows(passes: int, per_pass: int = 20, every: int = 10) -> tuple[dict[str, An
 def save_weights(run: Path, model: torch.nn.Module) -> None:
     """Write `model` as the run's best checkpoint, of 6 inputs and 3 outputs."""
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
-    fingerprint = json.dumps({"input_shape": [2, 3], "output_dim": 3})
+    sizes = {"input_shape": [2, 3], "output_dim": 3}
+    fingerprint = json.dumps({"task": "classification", **sizes})
     CheckpointFolder(run / "checkpoints", fingerprint).save_best(Checkpoint(tensors, {"step": 1}))
 
 
