@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from importlib.resources.abc import Traversable
 
 import yaml
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
@@ -56,10 +58,23 @@ def _unreadable(error: OverrideParseException) -> str:
     return f"cannot read '{word}' ({_first_line(detail)}): quote special characters, key='\"...\"'"
 
 
-def _no_such_choice(error: MissingConfigException, known: Collection[str]) -> str:
+def _files(group: str) -> list[Traversable]:
+    """Our own files of a group; none where there is no such group."""
+    folder = resources.files("idl_conf").joinpath(group)
+    return list(folder.iterdir()) if folder.is_dir() else []
+
+
+def _no_such_choice(error: MissingConfigException, known: Mapping[str, Sequence[str]]) -> str:
     missing = (error.missing_cfg_file or "").removesuffix(".yaml")
     group, _, choice = missing.rpartition("/")
-    options = [option for option in error.options or () if not option.startswith("_")]
+    valid = {name for key, names in known.items() if key.startswith(f"{group}.") for name in names}
+    ours = {file.name.removesuffix(".yaml") for file in _files(group)}
+    # Of ours, those of this command: idl train has no model=sim. Of users' own files, all.
+    options = [
+        option
+        for option in error.options or ()
+        if not option.startswith("_") and (option in valid or option not in ours or valid <= {""})
+    ]
     if not missing:
         return _first_line(str(error))
     if not group:

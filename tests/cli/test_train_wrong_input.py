@@ -21,7 +21,7 @@ WRONG = [
     # groups and keys
     (
         "model=implcit",
-        "choose from attention, gpt, gru, implicit, lstm, mlp, rnn. Did you mean 'implicit'?",
+        "choose from attention, cnn, gpt, gru, implicit, lstm, mlp, rnn. Did you mean 'implicit'?",
     ),
     ("modle=implicit", "unknown key 'modle'. Did you mean 'model'?"),
     ("model.hiden_dim=3", "unknown key 'model.hiden_dim'. Did you mean 'model.hidden_dim'?"),
