@@ -173,7 +173,7 @@ def test_under_torchrun_the_ranks_join_one_run(tiny: list[str], tmp_path: Path, 
     launch.append("--local-addr=localhost")  # the machine's own name may not be resolved
     done = subprocess.run(
         [sys.executable, *launch, "-m", "idl_cli.main", "train", *tiny, "hydra.run.dir=a/joined"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False,
+        cwd=tmp_path, capture_output=True, text=True, timeout=400, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "a/joined"
