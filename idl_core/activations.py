@@ -26,6 +26,8 @@ class Activation:
             the pre-activation then need not be kept.
         lipschitz: smallest Lipschitz constant of φ. ‖A‖∞ · lipschitz < 1 makes X = φ(AX + BU)
             well-posed.
+        negative_slope: of a φ that is x above zero and negative_slope · x below: compiled kernels
+            know it by this number.
     """
 
     phi: Elementwise
@@ -33,6 +35,7 @@ class Activation:
     phi_: Elementwise
     dphi_of_output: Elementwise | None = None
     lipschitz: float = 1.0
+    negative_slope: float | None = None
 
 
 LEAKY_SLOPE = 0.01
@@ -91,12 +94,13 @@ def _same(x: Tensor) -> Tensor:
 # Functions with names, no lambdas: a model is pickled with its activation.
 ACTIVATIONS: dict[str, Activation] = {
     # Of a ReLU's output the sign is its slope, and far cheaper than a comparison on the CPU.
-    "relu": Activation(torch.relu, _positive, torch.relu_, torch.sign),
+    "relu": Activation(torch.relu, _positive, torch.relu_, torch.sign, negative_slope=0.0),
     "leaky_relu": Activation(
         partial(F.leaky_relu, negative_slope=LEAKY_SLOPE),
         _leaky_slope,
         partial(F.leaky_relu, negative_slope=LEAKY_SLOPE, inplace=True),
         _leaky_slope,
+        negative_slope=LEAKY_SLOPE,
     ),
     "tanh": Activation(torch.tanh, _dtanh, torch.tanh_, _dtanh_of_output),
     "sigmoid": Activation(
@@ -107,7 +111,7 @@ ACTIVATIONS: dict[str, Activation] = {
     "gelu": Activation(F.gelu, _dgelu, F.gelu, lipschitz=1.1290),
     "elu": Activation(F.elu, _delu, partial(F.elu, inplace=True), _delu_of_output),
     "softplus": Activation(F.softplus, torch.sigmoid, F.softplus, _dsoftplus_of_output),
-    "identity": Activation(_same, torch.ones_like, _same, torch.ones_like),
+    "identity": Activation(_same, torch.ones_like, _same, torch.ones_like, negative_slope=1.0),
 }
 
 

@@ -15,7 +15,6 @@ formed again. The gradients of all the matrices are one product of [V; g] with [
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,9 +25,8 @@ from idl_core.activations import Activation
 from idl_core.equilibrium.first_order import first_order_only
 from idl_core.equilibrium.solution import LastSolution
 from idl_core.equilibrium.solvers import Solver
-from idl_core.kernels.sweep import Chain, Sweep
-
-Affine = Callable[[Tensor, Tensor, Tensor], Tensor]
+from idl_core.kernels.sweep import Chain
+from idl_core.kernels.tiled_sweep import recalled, sweep_of
 
 
 @dataclass(frozen=True)
@@ -69,17 +67,8 @@ class RecurrentEquilibrium(torch.autograd.Function):
         h0: Tensor,
         how: Recurrence,
     ) -> Tensor:
-        p, phi_ = U.shape[2], how.activation.phi_
         m, T, (k, n) = U.shape[0], U.shape[1], C.shape
-        chain = Chain(
-            _product(left, right, m),
-            lambda pre, t: phi_(pre),
-            _inputs_last((C, D), p),
-            _inputs_last((B,), p),
-            h0.T,
-            U.permute(1, 2, 0),
-        )
-        sweep = Sweep(chain, how.solver)
+        sweep = sweep_of(_chain(left, right, B, C, D, U, h0, how), how.solver)
         X = U.new_empty(T, n, m)
         h = U.new_empty(T, k, m) if how.all_outputs else None
         for first, end, slots in sweep.run():
@@ -101,26 +90,26 @@ class RecurrentEquilibrium(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         left, right, B, C, D, U, h0, X = ctx.saved_tensors
         how: Recurrence = ctx.how
-        m, T, p = U.shape
-        known = _known(X, C, D, U, h0)
-        slopes = _slopes(how.activation, left, right, B, p, known).unbind(0)
+        T, m, p = X.shape[0], U.shape[0], U.shape[2]
+        known = recalled(_chain(left, right, B, C, D, U, h0, how), X)
         # The chain runs backwards: its step j is time T - 1 - j.
         of_h = grad.permute(1, 2, 0).flip(0) if how.all_outputs else None
         chain = Chain(
-            _adjoint_product(left, right, m),
-            lambda pre, j: pre.mul_(slopes[-1 - j]),
+            left.T if right is None else right,
+            None if right is None else left,
+            _slopes(how.activation, left, right, B, p, known),
             torch.cat((B[:, p:].T, D[:, p:].T), 1),
             C.T,
             grad.T if of_h is None else of_h[0],
             X.new_empty(T, 0, m),
             of_h,
         )
-        sweep = Sweep(chain, how.adjoint_solver, relative=True)
+        sweep = sweep_of(chain, how.adjoint_solver, relative=True)
         sums = _GradientSums(left, right, len(C), p)
         gU = U.new_empty(T, p, m) if ctx.needs_input_grad[5] else None
         from_U = torch.cat((B[:, :p], D[:, :p])).T
         for first, end, slots in sweep.run():
-            sums.add(slots, known[T - end : T - first].flip(0))
+            sums.add(slots, known[first:end])
             if gU is not None:
                 gU[T - end : T - first] = torch.matmul(from_U, slots).flip(0)
         how.report.adjoint = sweep.solution()
@@ -129,48 +118,32 @@ class RecurrentEquilibrium(torch.autograd.Function):
         return *sums.gradients(), gU, sweep.last_carry().T, None
 
 
+def _chain(
+    left: Tensor,
+    right: Tensor | None,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    U: Tensor,
+    h0: Tensor,
+    how: Recurrence,
+) -> Chain:
+    """The sequence: its carries are the hidden states."""
+    p = U.shape[2]
+    into_h, into_X = _inputs_last((C, D), p), _inputs_last((B,), p)
+    return Chain(left, right, how.activation, into_h, into_X, h0.T, U.permute(1, 2, 0))
+
+
 def _inputs_last(matrices: tuple[Tensor, ...], p: int) -> Tensor:
     """The matrices side by side, the first p columns of the last of them moved to the end."""
     *others, last = matrices
     return torch.cat((*others, last[:, p:], last[:, :p]), 1)
 
 
-def _product(left: Tensor, right: Tensor | None, samples: int) -> Affine:
-    """(drive, x, out) -> A x + drive, where A is left or left @ right.T: never formed."""
-    if right is None:
-        return lambda drive, x, out: torch.addmm(drive, left, x, out=out)
-    small, transposed = left.new_empty(right.shape[1], samples), right.T
-    return lambda drive, x, out: torch.addmm(
-        drive, left, torch.mm(transposed, x, out=small), out=out
-    )
-
-
-def _adjoint_product(left: Tensor, right: Tensor | None, samples: int) -> Affine:
-    """(drive, v, out) -> Aᵀ v + drive."""
-    if right is None:
-        return _product(left.T, None, samples)
-    return _product(right, left, samples)
-
-
-def _known(X: Tensor, C: Tensor, D: Tensor, U: Tensor, h0: Tensor) -> Tensor:
-    """X_t, h_{t-1} and u_t as rows (T, n + k + p, m); the h_t are formed again from the X_t."""
-    T, n, m = X.shape
-    k, p = len(C), U.shape[2]
-    known = X.new_empty(T, n + k + p, m)
-    known[:, :n] = X
-    known[:, n + k :] = U.permute(1, 2, 0)
-    rows, hidden = known.unbind(0), known[:, n : n + k].unbind(0)
-    hidden[0].copy_(h0.T)
-    weights = _inputs_last((C, D), p)
-    for t in range(1, T):
-        torch.mm(weights, rows[t - 1], out=hidden[t])
-    return known
-
-
 def _slopes(
     activation: Activation, left: Tensor, right: Tensor | None, B: Tensor, p: int, known: Tensor
 ) -> Tensor:
-    """φ' at the pre-activation of every step (T, n, m)."""
+    """φ' at the pre-activation of every step (T, n, m), in the order of `known`."""
     X = known[:, : len(left)]
     if activation.dphi_of_output is not None:
         return activation.dphi_of_output(X)

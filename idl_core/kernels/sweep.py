@@ -27,6 +27,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from idl_core.activations import Activation
 from idl_core.equilibrium.solution import ROUNDING_UNITS, Solution
 from idl_core.equilibrium.solvers import Picard, Solver
 
@@ -48,8 +49,8 @@ class Chain:
     """What a chain is made of.
 
     Attributes:
-        affine: (drive, state, out) -> M state + drive, written into out.
-        finish: (pre-activation, number of the step) -> state; may overwrite its argument.
+        left, right: M (n, n), or its factors (n, r) where M = left rightᵀ, which is never formed.
+        finish: φ, or the slopes (steps, n, m) that take its place in an adjoint.
         into_carry: K (k, n + k + p).
         into_drive: E (n, k + p).
         first_carry: c_0 (k, m).
@@ -57,13 +58,32 @@ class Chain:
         added: a (steps, k, m), of which a_0 is not used; None: zeros.
     """
 
-    affine: Callable[[Tensor, Tensor, Tensor], Tensor]
-    finish: Callable[[Tensor, int], Tensor]
+    left: Tensor
+    right: Tensor | None
+    finish: Activation | Tensor
     into_carry: Tensor
     into_drive: Tensor
     first_carry: Tensor
     inputs: Tensor
     added: Tensor | None = None
+
+    def affine(self) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+        """(drive, state, out) -> M state + drive, written into out."""
+        left, right = self.left, self.right
+        if right is None:
+            return lambda drive, x, out: torch.addmm(drive, left, x, out=out)
+        small, transposed = left.new_empty(right.shape[1], self.inputs.shape[2]), right.T
+        return lambda drive, x, out: torch.addmm(
+            drive, left, torch.mm(transposed, x, out=small), out=out
+        )
+
+    def finisher(self) -> Callable[[Tensor, int], Tensor]:
+        """(pre-activation, number of the step) -> state; may overwrite its argument."""
+        if isinstance(self.finish, Tensor):
+            slopes = self.finish.unbind(0)
+            return lambda pre, j: pre.mul_(slopes[j])
+        phi_ = self.finish.phi_
+        return lambda pre, j: phi_(pre)
 
 
 class Sweep:
@@ -192,7 +212,7 @@ class _Buffers:
     """The memory of a chunk of steps, taken once for all of them."""
 
     def __init__(self, chain: Chain, capacity: int) -> None:
-        self.chain = chain
+        self.chain, self.affine, self.finish = chain, chain.affine(), chain.finisher()
         k, self.n = len(chain.into_carry), len(chain.into_drive)
         _, p, m = chain.inputs.shape
         n, rows = self.n, self.n + k + p
@@ -225,7 +245,7 @@ class _Buffers:
 
         A step starts from the state of the step before or, `again`, from its own.
         """
-        affine, finish = self.chain.affine, self.chain.finish
+        affine, finish = self.affine, self.finish
         spare = [self.spare[i & 1] for i in range(count - 2)]
         for i in range(first, self.size):
             drive, number = self._drive(i), self.start + i
@@ -243,7 +263,7 @@ class _Buffers:
 
         Where `unit` is given, the tolerance is in units of it or, if larger, of the drive.
         """
-        affine, finish, drive = self.chain.affine, self.chain.finish, self._drive(i)
+        affine, finish, drive = self.affine, self.finish, self._drive(i)
         number = self.start + i
         size = None if unit is None else drive.new_tensor(max(unit, self.largest_drive(i)))
 

@@ -1,0 +1,209 @@
+"""A chain of equilibria, as of `idl_core.kernels.sweep`, one tile of samples after another.
+
+A tile goes through all steps by itself and iterates at each until its own samples have converged.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+
+from idl_core.kernels.team import in_team
+from idl_core.kernels.tiles import ROWS, TILE_BYTES, affine, largest, load, store
+
+
+class TiledChain(NamedTuple):
+    """The arrays of a chain: matrices transposed, their columns padded to a multiple of ROWS with
+    zeros; samples last, their number padded to a multiple of the lanes.
+
+    inner, outer: Mᵀ = inner outer, or outer where inner has no columns
+    into_drive: Eᵀ
+    from_state, from_rest: Kᵀ by rows: those of the state, and those of the carry and the input
+    inputs, added, slopes: (steps, p or k or n, m); the last two have no step where there are none
+    """
+
+    inner: Any
+    outer: Any
+    into_drive: Any
+    from_state: Any
+    from_rest: Any
+    first_carry: Any
+    inputs: Any
+    added: Any
+    slopes: Any
+
+
+class Limits(NamedTuple):
+    """When a step may stop.
+
+    tol: bound on the change of every entry, in units of the largest drive so far if `relative`
+    rounding: the rounding error of a number of size 1
+    most: iterations of a step
+    negative: slope of φ below zero (above, it is 1); not used by a chain that has slopes
+    """
+
+    tol: Any
+    relative: bool
+    rounding: Any
+    most: int
+    negative: Any
+
+
+class Outcome(NamedTuple):
+    """What a chain did.
+
+    slots: state, carry and input of all steps (steps, n + k + p, m)
+    last: the state after the last step (n, m)
+    changes: the largest of what the last iterations of the steps changed (n, m)
+    counts: the most iterations of a step (m,); 0 where one did not converge
+    drives: the largest drives that the tiles have met
+    """
+
+    slots: Any
+    changes: Any
+    counts: Any
+    drives: Any
+
+
+@njit(nogil=True, cache=True)
+def solve(chain: TiledChain, limits: Limits, outcome: Outcome, threads: int) -> bool:
+    """Solve a chain; whether all steps converged. Where some have not, nothing is known."""
+    in_team(_solve_tiles, (chain, limits, outcome), threads)
+    return outcome.counts.all()
+
+
+@njit(nogil=True, cache=True)
+def recall(chain: TiledChain, X: Any, slots: Any, threads: int) -> None:
+    """Form the slots, the last step first, from the states X (steps, n, m)."""
+    in_team(_recall_tiles, (chain, X, slots), threads)
+
+
+@njit(nogil=True, cache=True)
+def _solve_tiles(
+    chain: TiledChain, limits: Limits, outcome: Outcome, number: int, of: int
+) -> None:
+    for tile in range(number, outcome.drives.size, of):
+        _solve_tile(chain, limits, outcome, tile)
+
+
+@njit(nogil=True, cache=True)
+def _solve_tile(chain: TiledChain, limits: Limits, outcome: Outcome, tile: int) -> None:
+    slots, dtype = outcome.slots, outcome.slots.dtype
+    lanes = TILE_BYTES // slots.itemsize
+    first, (n, _) = tile * lanes, outcome.changes.shape
+    (steps, p, _), (k, _) = chain.inputs.shape, chain.first_carry.shape
+    rows, carry_rows = chain.outer.shape[1], chain.from_state.shape[1]
+    x, before = np.zeros((rows, lanes), dtype), np.zeros((rows, lanes), dtype)
+    drive, change = np.zeros((rows, lanes), dtype), np.zeros((rows, lanes), dtype)
+    slope = np.zeros((rows if len(chain.slopes) else 0, lanes), dtype)
+    small = np.zeros((chain.inner.shape[1], lanes), dtype)
+    carry, rest = np.zeros((carry_rows, lanes), dtype), np.zeros((k + p, lanes), dtype)
+    zeros = np.zeros((max(rows, carry_rows, len(small)), lanes), dtype)
+    load(chain.first_carry, first, carry)
+    tol, expected, most = limits.tol, 1, 0
+    for j in range(steps):
+        if j > 0:
+            if len(chain.added):
+                load(chain.added[j], first, carry)
+                affine(chain.from_state, x, carry, carry)
+            else:
+                affine(chain.from_state, x, zeros, carry)
+            affine(chain.from_rest, rest, carry, carry)
+        rest[:k] = carry[:k]
+        load(chain.inputs[j], first, rest[k:])
+        affine(chain.into_drive, rest, zeros, drive)
+        if limits.relative:
+            outcome.drives[tile] = max(outcome.drives[tile], largest(drive))
+            tol = limits.tol * outcome.drives[tile]
+        if len(slope):
+            load(chain.slopes[j], first, slope)
+        count = 0
+        while True:
+            if count == limits.most:
+                return
+            x, before = before, x
+            if len(small):
+                affine(chain.inner, before, zeros, small)
+                affine(chain.outer, small, drive, x)
+            else:
+                affine(chain.outer, before, drive, x)
+            _finish(x, slope, limits.negative)
+            count += 1
+            if count >= expected and (
+                _within(x, before, tol)
+                or (count % 8 == 0 and _within_rounding(x, before, tol, limits.rounding))
+            ):
+                break
+        # One that is met where it is first measured may have been met before.
+        expected = count - 1 if count == expected else count
+        most = max(most, count)
+        _record(x, before, change)
+        store(x, slots[j, :n], first)
+        store(rest, slots[j, n:], first)
+    store(change, outcome.changes, first)
+    outcome.counts[first : first + lanes] = most
+
+
+@njit(nogil=True, cache=True)
+def _recall_tiles(chain: TiledChain, X: Any, slots: Any, number: int, of: int) -> None:
+    lanes = TILE_BYTES // slots.itemsize
+    (steps, p, _), (k, _), (_, n, m) = chain.inputs.shape, chain.first_carry.shape, X.shape
+    rows = chain.from_state.shape[1]
+    x, rest = np.zeros((n, lanes), X.dtype), np.zeros((k + p, lanes), X.dtype)
+    carry, zeros = np.zeros((rows, lanes), X.dtype), np.zeros((rows, lanes), X.dtype)
+    for first in range(number * lanes, m, of * lanes):
+        load(chain.first_carry, first, carry)
+        for j in range(steps):
+            if j > 0:
+                affine(chain.from_state, x, zeros, carry)
+                affine(chain.from_rest, rest, carry, carry)
+            rest[:k] = carry[:k]
+            load(chain.inputs[j], first, rest[k:])
+            load(X[j], first, x)
+            store(x, slots[steps - 1 - j, :n], first)
+            store(rest, slots[steps - 1 - j, n:], first)
+
+
+@njit(nogil=True, cache=True)
+def _finish(x: Any, slope: Any, negative: Any) -> None:
+    """x *= slope or, where that is empty, x *= 1 where it is positive, negative elsewhere."""
+    flat, factor = x.ravel(), slope.ravel()
+    if factor.size:
+        for i in range(flat.size):
+            flat[i] *= factor[i]
+    else:
+        one = negative * 0 + 1
+        for i in range(flat.size):
+            flat[i] *= one if flat[i] > 0 else negative
+
+
+@njit(nogil=True, cache=True)
+def _within(x: Any, before: Any, tol: Any) -> bool:
+    """Whether no entry has changed by more than tol, or to something that is not a number."""
+    new, old = x.ravel(), before.ravel()
+    over = 0
+    for i in range(new.size):
+        over += not (abs(new[i] - old[i]) <= tol)
+    return over == 0
+
+
+@njit(nogil=True, cache=True)
+def _within_rounding(x: Any, before: Any, tol: Any, rounding: Any) -> bool:
+    """The same, the tol of a sample being at least `rounding` times its largest entry."""
+    for s in range(x.shape[1]):
+        size = largest(x[:, s].copy())
+        for i in range(x.shape[0]):
+            if not abs(x[i, s] - before[i, s]) <= max(tol, rounding * size):
+                return False
+    return True
+
+
+@njit(nogil=True, cache=True)
+def _record(x: Any, before: Any, change: Any) -> None:
+    """change = max(change, |x - before|)"""
+    new, old, most = x.ravel(), before.ravel(), change.ravel()
+    for i in range(new.size):
+        d = abs(new[i] - old[i])
+        most[i] = d if d > most[i] else most[i]

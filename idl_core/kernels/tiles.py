@@ -1,0 +1,111 @@
+"""Matrix products on tiles of samples that stay in the first-level cache, compiled by numba.
+
+A tile is an array (rows, lanes): features are rows, samples are beside one another in the lanes of
+vector registers. At the sizes of an implicit RNN a product takes no longer than a BLAS takes to be
+called: compiled loops over tiles have that time for arithmetic.
+
+Importing this module needs numba. What it compiles is cached on disk.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+ROWS = 4
+"""Rows of a result that are summed up at once: 4 x 64 bytes is half of the registers of AVX2."""
+TILE_BYTES = 64
+"""Of a row of a tile: 16 samples in float32, 8 in float64."""
+
+
+@intrinsic
+def _four_rows(_: Any, W: Any, i: Any, x: Any, d: Any, out: Any) -> Any:
+    """out[i : i + 4] = d[i : i + 4] + W[:, i : i + 4].T @ x, with all sums in registers.
+
+    Written as a loop it would not be: compilers keep such sums in memory.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        number = context.get_data_type(signature.args[0].dtype)
+        size = context.get_abi_sizeof(number)
+        lanes = TILE_BYTES // size
+        vector = ir.VectorType(number, lanes)
+        undefined = ir.Constant(vector, ir.Undefined)
+        lane_0 = ir.Constant(ir.IntType(32), 0)
+        all_lane_0 = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
+        weights, tile, start, result = (
+            context.make_array(signature.args[k])(context, builder, arguments[k])
+            for k in (0, 2, 3, 4)
+        )
+        count, width = cgutils.unpack_tuple(builder, weights.shape, 2)
+        rows = [builder.add(arguments[1], ir.Constant(width.type, r)) for r in range(ROWS)]
+
+        def pointer(array: Any, row: Any) -> Any:
+            offset = builder.mul(row, ir.Constant(width.type, lanes))
+            return builder.bitcast(builder.gep(array.data, [offset]), vector.as_pointer())
+
+        def load_row(array: Any, row: Any) -> Any:
+            value = builder.load(pointer(array, row))
+            value.align = size
+            return value
+
+        sums = [cgutils.alloca_once_value(builder, load_row(start, row)) for row in rows]
+        with cgutils.for_range(builder, count) as loop:
+            x_row = load_row(tile, loop.index)
+            base = builder.mul(loop.index, width)
+            for row, total in zip(rows, sums, strict=True):
+                weight = builder.load(builder.gep(weights.data, [builder.add(base, row)]))
+                one = builder.insert_element(undefined, weight, lane_0)
+                spread = builder.shuffle_vector(one, undefined, all_lane_0)
+                # "contract" lets a product and a sum become one instruction, and nothing else.
+                term = builder.fmul(spread, x_row, flags=("contract",))
+                builder.store(builder.fadd(builder.load(total), term, flags=("contract",)), total)
+        for row, total in zip(rows, sums, strict=True):
+            builder.store(builder.load(total), pointer(result, row)).align = size
+        return context.get_dummy_value()
+
+    return types.void(W, i, x, d, out), generate
+
+
+@njit(nogil=True, cache=True)
+def affine(W: Any, x: Any, d: Any, out: Any) -> None:
+    """out = Wᵀ x + d, for W (k, n) and the tiles x (≥ k, lanes), d and out (≥ n, lanes).
+
+    n is a multiple of ROWS. All are contiguous; out may be d, not x.
+    """
+    for i in range(0, W.shape[1], ROWS):
+        _four_rows(W, i, x, d, out)
+
+
+@njit(nogil=True, cache=True)
+def load(source: Any, first: int, tile: Any) -> None:
+    """tile[i, s] = source[i, first + s], for all rows of source."""
+    lanes = TILE_BYTES // tile.itemsize  # known to the compiler, unlike the tile's shape
+    for i in range(source.shape[0]):
+        row, own = source[i, first : first + lanes], tile[i]
+        for s in range(lanes):
+            own[s] = row[s]
+
+
+@njit(nogil=True, cache=True)
+def store(tile: Any, target: Any, first: int) -> None:
+    """target[i, first + s] = tile[i, s], for all rows of target."""
+    lanes = TILE_BYTES // tile.itemsize
+    for i in range(target.shape[0]):
+        row, own = target[i, first : first + lanes], tile[i]
+        for s in range(lanes):
+            row[s] = own[s]
+
+
+@njit(nogil=True, cache=True)
+def largest(x: Any) -> Any:
+    """max|x| of a tile; what is not a number does not count."""
+    flat = x.ravel()
+    result = flat[0] * 0
+    for i in range(flat.size):
+        result = max(result, abs(flat[i]))
+    return result
