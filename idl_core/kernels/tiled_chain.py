@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 
 from idl_core.kernels.team import in_team
-from idl_core.kernels.tiles import ROWS, TILE_BYTES, affine, largest, load, store
+from idl_core.kernels.tiles import ROWS, TILE_BYTES, affine, affine_then, largest, load, store
 
 
 class TiledChain(NamedTuple):
@@ -41,14 +41,14 @@ class Limits(NamedTuple):
     tol: bound on the change of every entry, in units of the largest drive so far if `relative`
     rounding: the rounding error of a number of size 1
     most: iterations of a step
-    negative: slope of φ below zero (above, it is 1); not used by a chain that has slopes
+    below: slope of φ below zero (above, it is 1)
     """
 
     tol: Any
     relative: bool
     rounding: Any
     most: int
-    negative: Any
+    below: Any
 
 
 class Outcome(NamedTuple):
@@ -97,7 +97,7 @@ def _solve_tile(chain: TiledChain, limits: Limits, outcome: Outcome, tile: int) 
     rows, carry_rows = chain.outer.shape[1], chain.from_state.shape[1]
     x, before = np.zeros((rows, lanes), dtype), np.zeros((rows, lanes), dtype)
     drive, change = np.zeros((rows, lanes), dtype), np.zeros((rows, lanes), dtype)
-    slope = np.zeros((rows if len(chain.slopes) else 0, lanes), dtype)
+    slope = np.ones((rows, lanes), dtype)
     small = np.zeros((chain.inner.shape[1], lanes), dtype)
     carry, rest = np.zeros((carry_rows, lanes), dtype), np.zeros((k + p, lanes), dtype)
     zeros = np.zeros((max(rows, carry_rows, len(small)), lanes), dtype)
@@ -117,7 +117,7 @@ def _solve_tile(chain: TiledChain, limits: Limits, outcome: Outcome, tile: int) 
         if limits.relative:
             outcome.drives[tile] = max(outcome.drives[tile], largest(drive))
             tol = limits.tol * outcome.drives[tile]
-        if len(slope):
+        if len(chain.slopes):
             load(chain.slopes[j], first, slope)
         count = 0
         while True:
@@ -126,10 +126,9 @@ def _solve_tile(chain: TiledChain, limits: Limits, outcome: Outcome, tile: int) 
             x, before = before, x
             if len(small):
                 affine(chain.inner, before, zeros, small)
-                affine(chain.outer, small, drive, x)
+                affine_then(chain.outer, small, drive, limits.below, slope, x)
             else:
-                affine(chain.outer, before, drive, x)
-            _finish(x, slope, limits.negative)
+                affine_then(chain.outer, before, drive, limits.below, slope, x)
             count += 1
             if count >= expected and (
                 _within(x, before, tol)
@@ -164,19 +163,6 @@ def _recall_tiles(chain: TiledChain, X: Any, slots: Any, number: int, of: int) -
             load(X[j], first, x)
             store(x, slots[steps - 1 - j, :n], first)
             store(rest, slots[steps - 1 - j, n:], first)
-
-
-@njit(nogil=True, cache=True)
-def _finish(x: Any, slope: Any, negative: Any) -> None:
-    """x *= slope or, where that is empty, x *= 1 where it is positive, negative elsewhere."""
-    flat, factor = x.ravel(), slope.ravel()
-    if factor.size:
-        for i in range(flat.size):
-            flat[i] *= factor[i]
-    else:
-        one = negative * 0 + 1
-        for i in range(flat.size):
-            flat[i] *= one if flat[i] > 0 else negative
 
 
 @njit(nogil=True, cache=True)

@@ -23,10 +23,11 @@ TILE_BYTES = 64
 
 
 @intrinsic
-def _four_rows(_: Any, W: Any, i: Any, x: Any, d: Any, out: Any) -> Any:
+def _four_rows(_: Any, W: Any, i: Any, x: Any, d: Any, out: Any, below: Any, slope: Any) -> Any:
     """out[i : i + 4] = d[i : i + 4] + W[:, i : i + 4].T @ x, with all sums in registers.
 
-    Written as a loop it would not be: compilers keep such sums in memory.
+    Written as a loop it would not be: compilers keep such sums in memory. Unless below and slope
+    are None, a sum that is not positive is multiplied by below, and each by its entry of slope.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -41,6 +42,11 @@ def _four_rows(_: Any, W: Any, i: Any, x: Any, d: Any, out: Any) -> Any:
             context.make_array(signature.args[k])(context, builder, arguments[k])
             for k in (0, 2, 3, 4)
         )
+        finish = isinstance(slope, types.Array)
+        if finish:
+            slopes = context.make_array(slope)(context, builder, arguments[6])
+            one = ir.Constant(vector, [1.0] * lanes)
+            zero = ir.Constant(vector, [0.0] * lanes)
         count, width = cgutils.unpack_tuple(builder, weights.shape, 2)
         rows = [builder.add(arguments[1], ir.Constant(width.type, r)) for r in range(ROWS)]
 
@@ -53,22 +59,29 @@ def _four_rows(_: Any, W: Any, i: Any, x: Any, d: Any, out: Any) -> Any:
             value.align = size
             return value
 
+        def spread(value: Any) -> Any:
+            single = builder.insert_element(undefined, value, lane_0)
+            return builder.shuffle_vector(single, undefined, all_lane_0)
+
         sums = [cgutils.alloca_once_value(builder, load_row(start, row)) for row in rows]
         with cgutils.for_range(builder, count) as loop:
             x_row = load_row(tile, loop.index)
             base = builder.mul(loop.index, width)
             for row, total in zip(rows, sums, strict=True):
                 weight = builder.load(builder.gep(weights.data, [builder.add(base, row)]))
-                one = builder.insert_element(undefined, weight, lane_0)
-                spread = builder.shuffle_vector(one, undefined, all_lane_0)
                 # "contract" lets a product and a sum become one instruction, and nothing else.
-                term = builder.fmul(spread, x_row, flags=("contract",))
+                term = builder.fmul(spread(weight), x_row, flags=("contract",))
                 builder.store(builder.fadd(builder.load(total), term, flags=("contract",)), total)
         for row, total in zip(rows, sums, strict=True):
-            builder.store(builder.load(total), pointer(result, row)).align = size
+            value = builder.load(total)
+            if finish:
+                positive = builder.fcmp_ordered(">", value, zero)
+                own = builder.select(positive, one, spread(arguments[5]))
+                value = builder.fmul(builder.fmul(value, own), load_row(slopes, row))
+            builder.store(value, pointer(result, row)).align = size
         return context.get_dummy_value()
 
-    return types.void(W, i, x, d, out), generate
+    return types.void(W, i, x, d, out, below, slope), generate
 
 
 @njit(nogil=True, cache=True)
@@ -78,7 +91,14 @@ def affine(W: Any, x: Any, d: Any, out: Any) -> None:
     n is a multiple of ROWS. All are contiguous; out may be d, not x.
     """
     for i in range(0, W.shape[1], ROWS):
-        _four_rows(W, i, x, d, out)
+        _four_rows(W, i, x, d, out, None, None)
+
+
+@njit(nogil=True, cache=True)
+def affine_then(W: Any, x: Any, d: Any, below: Any, slope: Any, out: Any) -> None:
+    """`affine`, then what is not positive times the number below, and all times slope (n, lanes)."""
+    for i in range(0, W.shape[1], ROWS):
+        _four_rows(W, i, x, d, out, below, slope)
 
 
 @njit(nogil=True, cache=True)
