@@ -111,7 +111,7 @@ def _solve_tile(chain: TiledChain, limits: Limits, outcome: Outcome, tile: int) 
             else:
                 affine(chain.from_state, x, zeros, carry)
             affine(chain.from_rest, rest, carry, carry)
-        rest[:k] = carry[:k]
+        load(carry[:k], 0, rest)
         load(chain.inputs[j], first, rest[k:])
         affine(chain.into_drive, rest, zeros, drive)
         if limits.relative:
@@ -158,7 +158,7 @@ def _recall_tiles(chain: TiledChain, X: Any, slots: Any, number: int, of: int) -
             if j > 0:
                 affine(chain.from_state, x, zeros, carry)
                 affine(chain.from_rest, rest, carry, carry)
-            rest[:k] = carry[:k]
+            load(carry[:k], 0, rest)
             load(chain.inputs[j], first, rest[k:])
             load(X[j], first, x)
             store(x, slots[steps - 1 - j, :n], first)
