@@ -25,8 +25,8 @@ from idl_core.activations import Activation
 from idl_core.equilibrium.first_order import first_order_only
 from idl_core.equilibrium.solution import LastSolution
 from idl_core.equilibrium.solvers import Solver
-from idl_core.kernels.sweep import Chain
-from idl_core.kernels.tiled_sweep import recalled, sweep_of
+from idl_core.kernels.sweep import Chain, Sweep
+from idl_core.kernels.tiled import solves as tiled
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class RecurrentEquilibrium(torch.autograd.Function):
         how: Recurrence,
     ) -> Tensor:
         m, T, (k, n) = U.shape[0], U.shape[1], C.shape
-        sweep = sweep_of(_chain(left, right, B, C, D, U, h0, how), how.solver)
+        sweep = _solved(_chain(left, right, B, C, D, U, h0, how), how.solver)
         X = U.new_empty(T, n, m)
         h = U.new_empty(T, k, m) if how.all_outputs else None
         for first, end, slots in sweep.run():
@@ -91,7 +91,7 @@ class RecurrentEquilibrium(torch.autograd.Function):
         left, right, B, C, D, U, h0, X = ctx.saved_tensors
         how: Recurrence = ctx.how
         T, m, p = X.shape[0], U.shape[0], U.shape[2]
-        known = recalled(_chain(left, right, B, C, D, U, h0, how), X)
+        known = _recalled(_chain(left, right, B, C, D, U, h0, how), X)
         # The chain runs backwards: its step j is time T - 1 - j.
         of_h = grad.permute(1, 2, 0).flip(0) if how.all_outputs else None
         chain = Chain(
@@ -104,7 +104,7 @@ class RecurrentEquilibrium(torch.autograd.Function):
             X.new_empty(T, 0, m),
             of_h,
         )
-        sweep = sweep_of(chain, how.adjoint_solver, relative=True)
+        sweep = _solved(chain, how.adjoint_solver, relative=True)
         sums = _GradientSums(left, right, len(C), p)
         gU = U.new_empty(T, p, m) if ctx.needs_input_grad[5] else None
         from_U = torch.cat((B[:, :p], D[:, :p])).T
@@ -116,6 +116,30 @@ class RecurrentEquilibrium(torch.autograd.Function):
         how.report.adjoint.warn_unless_converged("the adjoint of the implicit RNN")
         gU = None if gU is None else gU.permute(2, 0, 1)
         return *sums.gradients(), gU, sweep.last_carry().T, None
+
+
+def _solved(chain: Chain, solver: Solver, *, relative: bool = False) -> Sweep | tiled.SolvedChain:
+    """The chain, by tiles where they can, else step by step."""
+    by_tiles = tiled.solve_chain(chain, solver, relative)
+    return Sweep(chain, solver, relative=relative) if by_tiles is None else by_tiles
+
+
+def _recalled(chain: Chain, X: Tensor) -> Tensor:
+    """States, carries and inputs of all steps (T, n + k + p, m), the last step first.
+
+    The carries are formed again from the states X (T, n, m), in which they are affine.
+    """
+    by_tiles = tiled.recall(chain, X)
+    if by_tiles is not None:
+        return by_tiles
+    (T, n, m), (k, rows) = X.shape, chain.into_carry.shape
+    known = X.new_empty(T, rows, m)
+    known[:, :n], known[:, n + k :] = X.flip(0), chain.inputs.flip(0)
+    slots, carries = known.unbind(0), known[:, n : n + k].unbind(0)
+    carries[-1].copy_(chain.first_carry)
+    for j in range(T - 1, 0, -1):
+        torch.mm(chain.into_carry, slots[j], out=carries[j - 1])
+    return known
 
 
 def _chain(

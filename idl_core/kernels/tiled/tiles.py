@@ -16,10 +16,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-ROWS = 4
-"""Rows of a result that are summed up at once: 4 x 64 bytes is half of the registers of AVX2."""
-TILE_BYTES = 64
-"""Of a row of a tile: 16 samples in float32, 8 in float64."""
+from idl_core.kernels.tiled import ROWS, TILE_BYTES
 
 
 @intrinsic
@@ -103,22 +100,32 @@ def affine_then(W: Any, x: Any, d: Any, below: Any, slope: Any, out: Any) -> Non
 
 @njit(nogil=True, cache=True)
 def load(source: Any, first: int, tile: Any) -> None:
-    """tile[i, s] = source[i, first + s], for all rows of source."""
+    """tile[i, s] = source[i, first + s], for all rows of source and the samples that there are."""
     lanes = TILE_BYTES // tile.itemsize  # known to the compiler, unlike the tile's shape
+    count = min(lanes, source.shape[1] - first)
     for i in range(source.shape[0]):
-        row, own = source[i, first : first + lanes], tile[i]
-        for s in range(lanes):
-            own[s] = row[s]
+        row, own = source[i, first : first + count], tile[i]
+        if count == lanes:
+            for s in range(lanes):
+                own[s] = row[s]
+        else:
+            for s in range(count):
+                own[s] = row[s]
 
 
 @njit(nogil=True, cache=True)
 def store(tile: Any, target: Any, first: int) -> None:
-    """target[i, first + s] = tile[i, s], for all rows of target."""
+    """target[i, first + s] = tile[i, s], for all rows of target and the samples that there are."""
     lanes = TILE_BYTES // tile.itemsize
+    count = min(lanes, target.shape[1] - first)
     for i in range(target.shape[0]):
-        row, own = target[i, first : first + lanes], tile[i]
-        for s in range(lanes):
-            row[s] = own[s]
+        row, own = target[i, first : first + count], tile[i]
+        if count == lanes:
+            for s in range(lanes):
+                row[s] = own[s]
+        else:
+            for s in range(count):
+                row[s] = own[s]
 
 
 @njit(nogil=True, cache=True)

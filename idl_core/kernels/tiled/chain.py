@@ -10,13 +10,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
-from idl_core.kernels.team import in_team
-from idl_core.kernels.tiles import ROWS, TILE_BYTES, affine, affine_then, largest, load, store
+from idl_core.kernels.tiled import TILE_BYTES
+from idl_core.kernels.tiled.picard import Limits, record, settle
+from idl_core.kernels.tiled.team import in_team
+from idl_core.kernels.tiled.tiles import affine, largest, load, store
 
 
 class TiledChain(NamedTuple):
-    """The arrays of a chain: matrices transposed, their columns padded to a multiple of ROWS with
-    zeros; samples last, their number padded to a multiple of the lanes.
+    """The arrays of a chain, all contiguous, those of the samples with samples last. Matrices are
+    transposed, with columns of zeros up to a multiple of ROWS.
 
     inner, outer: Mᵀ = inner outer, or outer where inner has no columns
     into_drive: Eᵀ
@@ -35,30 +37,13 @@ class TiledChain(NamedTuple):
     slopes: Any
 
 
-class Limits(NamedTuple):
-    """When a step may stop.
-
-    tol: bound on the change of every entry, in units of the largest drive so far if `relative`
-    rounding: the rounding error of a number of size 1
-    most: iterations of a step
-    below: slope of φ below zero (above, it is 1)
-    """
-
-    tol: Any
-    relative: bool
-    rounding: Any
-    most: int
-    below: Any
-
-
 class Outcome(NamedTuple):
     """What a chain did.
 
     slots: state, carry and input of all steps (steps, n + k + p, m)
-    last: the state after the last step (n, m)
     changes: the largest of what the last iterations of the steps changed (n, m)
-    counts: the most iterations of a step (m,); 0 where one did not converge
-    drives: the largest drives that the tiles have met
+    counts: the most iterations of a step of each tile; 0 where one did not converge
+    drives: the largest drive that each tile has met
     """
 
     slots: Any
@@ -98,9 +83,8 @@ def _solve_tile(chain: TiledChain, limits: Limits, outcome: Outcome, tile: int) 
     x, before = np.zeros((rows, lanes), dtype), np.zeros((rows, lanes), dtype)
     drive, change = np.zeros((rows, lanes), dtype), np.zeros((rows, lanes), dtype)
     slope = np.ones((rows, lanes), dtype)
-    small = np.zeros((chain.inner.shape[1], lanes), dtype)
     carry, rest = np.zeros((carry_rows, lanes), dtype), np.zeros((k + p, lanes), dtype)
-    zeros = np.zeros((max(rows, carry_rows, len(small)), lanes), dtype)
+    zeros = np.zeros((max(rows, carry_rows), lanes), dtype)
     load(chain.first_carry, first, carry)
     tol, expected, most = limits.tol, 1, 0
     for j in range(steps):
@@ -119,30 +103,19 @@ def _solve_tile(chain: TiledChain, limits: Limits, outcome: Outcome, tile: int) 
             tol = limits.tol * outcome.drives[tile]
         if len(chain.slopes):
             load(chain.slopes[j], first, slope)
-        count = 0
-        while True:
-            if count == limits.most:
-                return
-            x, before = before, x
-            if len(small):
-                affine(chain.inner, before, zeros, small)
-                affine_then(chain.outer, small, drive, limits.below, slope, x)
-            else:
-                affine_then(chain.outer, before, drive, limits.below, slope, x)
-            count += 1
-            if count >= expected and (
-                _within(x, before, tol)
-                or (count % 8 == 0 and _within_rounding(x, before, tol, limits.rounding))
-            ):
-                break
+        count, x, before = settle(
+            chain.inner, chain.outer, drive, slope, limits, tol, expected, x, before
+        )
+        if not count:
+            return
         # One that is met where it is first measured may have been met before.
         expected = count - 1 if count == expected else count
         most = max(most, count)
-        _record(x, before, change)
+        record(x, before, change)
         store(x, slots[j, :n], first)
         store(rest, slots[j, n:], first)
     store(change, outcome.changes, first)
-    outcome.counts[first : first + lanes] = most
+    outcome.counts[tile] = most
 
 
 @njit(nogil=True, cache=True)
@@ -163,33 +136,3 @@ def _recall_tiles(chain: TiledChain, X: Any, slots: Any, number: int, of: int) -
             load(X[j], first, x)
             store(x, slots[steps - 1 - j, :n], first)
             store(rest, slots[steps - 1 - j, n:], first)
-
-
-@njit(nogil=True, cache=True)
-def _within(x: Any, before: Any, tol: Any) -> bool:
-    """Whether no entry has changed by more than tol, or to something that is not a number."""
-    new, old = x.ravel(), before.ravel()
-    over = 0
-    for i in range(new.size):
-        over += not (abs(new[i] - old[i]) <= tol)
-    return over == 0
-
-
-@njit(nogil=True, cache=True)
-def _within_rounding(x: Any, before: Any, tol: Any, rounding: Any) -> bool:
-    """The same, the tol of a sample being at least `rounding` times its largest entry."""
-    for s in range(x.shape[1]):
-        size = largest(x[:, s].copy())
-        for i in range(x.shape[0]):
-            if not abs(x[i, s] - before[i, s]) <= max(tol, rounding * size):
-                return False
-    return True
-
-
-@njit(nogil=True, cache=True)
-def _record(x: Any, before: Any, change: Any) -> None:
-    """change = max(change, |x - before|)"""
-    new, old, most = x.ravel(), before.ravel(), change.ravel()
-    for i in range(new.size):
-        d = abs(new[i] - old[i])
-        most[i] = d if d > most[i] else most[i]

@@ -1,0 +1,73 @@
+"""One equilibrium X = slope ∘ φ(A X + Z), samples as columns, by tiles."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from idl_core.kernels.tiled import TILE_BYTES
+from idl_core.kernels.tiled.picard import Limits, record, settle
+from idl_core.kernels.tiled.team import in_team
+from idl_core.kernels.tiled.tiles import affine_then, load, store
+
+
+@njit(nogil=True, cache=True)
+def solve(
+    At: Any,
+    Z: Any,
+    slopes: Any,
+    start: Any,
+    limits: Limits,
+    X: Any,
+    changes: Any,
+    counts: Any,
+    threads: int,
+) -> bool:
+    """Solve for X (n, m); whether all of it converged.
+
+    At: Aᵀ, its columns padded to a multiple of ROWS with zeros.
+    Z, slopes, start: (n, m); without slopes they are 1, without a start it is slope ∘ φ(Z).
+    changes (n, m), counts (tiles,): what the last iteration changed, and how many there were.
+    """
+    in_team(_solve_tiles, (At, Z, slopes, start, limits, X, changes, counts), threads)
+    return counts.all()
+
+
+@njit(nogil=True, cache=True)
+def _solve_tiles(
+    At: Any,
+    Z: Any,
+    slopes: Any,
+    start: Any,
+    limits: Limits,
+    X: Any,
+    changes: Any,
+    counts: Any,
+    number: int,
+    of: int,
+) -> None:
+    rows, lanes, dtype = At.shape[1], TILE_BYTES // X.itemsize, X.dtype
+    x, before = np.zeros((rows, lanes), dtype), np.zeros((rows, lanes), dtype)
+    drive, change = np.zeros((rows, lanes), dtype), np.zeros((rows, lanes), dtype)
+    slope, nothing = np.ones((rows, lanes), dtype), np.zeros((rows, 0), dtype)
+    for tile in range(number, counts.size, of):
+        first = tile * lanes
+        load(Z, first, drive)
+        if len(slopes):
+            load(slopes, first, slope)
+        if len(start):
+            load(start, first, x)
+        else:
+            affine_then(At[:0], before, drive, limits.below, slope, x)
+        count, x, before = settle(
+            nothing, At, drive, slope, limits, limits.tol, 1, x, before
+        )
+        if not count:
+            return
+        counts[tile] = count
+        change[:] = 0
+        record(x, before, change)
+        store(x, X, first)
+        store(change, changes, first)
