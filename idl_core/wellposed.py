@@ -90,8 +90,7 @@ def scale_rows(A: Tensor, kappa: float) -> Tensor:
 
 def scale_globally(A: Tensor, kappa: float) -> Tensor:
     """Scale all of A (k, n) by one factor so that its largest row sum is at most kappa."""
-    with torch.no_grad():
-        inside = float(norm_inf(A)) <= kappa
+    inside = float(norm_inf(A.detach())) <= kappa
     return A if inside else A * (kappa / norm_inf(A))
 
 

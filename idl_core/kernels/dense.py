@@ -14,12 +14,16 @@ from idl_core.activations import Activation
 from idl_core.equilibrium.first_order import first_order_only
 from idl_core.equilibrium.solution import LastSolution, Solution
 from idl_core.equilibrium.solvers import Solver
+from idl_core.kernels.tiled import solves as tiled
 
 
 def solve_dense(
     A: Tensor, Z: Tensor, X0: Tensor | None, activation: Activation, solver: Solver
 ) -> Solution:
     """Solve X = φ(X Aᵀ + Z): A (n, n), Z (m, n), X0 (m, n) or None for φ(Z)."""
+    by_tiles = tiled.solve_dense(A, Z, X0, activation, solver, relative=False)
+    if by_tiles is not None:
+        return by_tiles
     transposed = A.T
     phi_ = activation.phi_
 
@@ -36,6 +40,10 @@ def solve_dense_adjoint(
 
     The tolerance is relative to max|grad|, so that scaling a loss scales its gradient.
     """
+
+    by_tiles = tiled.solve_dense(A.T, grad, None, slope, solver, relative=True)
+    if by_tiles is not None:
+        return by_tiles
 
     def step(V: Tensor, out: Tensor) -> Tensor:
         return torch.addmm(grad, V, A, out=out).mul_(slope)
@@ -95,28 +103,26 @@ class DenseModel(torch.autograd.Function):
         adjoint_solver: Solver,
         report: LastSolution,
     ) -> Tensor:
-        Z = U @ B.T
+        # Columns are samples in memory: so these products are the fastest.
+        Z = (B @ U.T).T
         report.forward = solve_dense(A, Z, X0, activation, solver)
         # Its own tensor: X becomes part of the graph, which holds the report.
         X = report.forward.value.detach()
         ctx.activation, ctx.solver, ctx.report = activation, adjoint_solver, report
         kept = Z if activation.dphi_of_output is None else None
         ctx.save_for_backward(U, X, kept, A, B, C, D)
-        return X @ C.T if D is None else torch.addmm(U @ D.T, X, C.T)
+        return X @ C.T if D is None else torch.addmm((D @ U.T).T, X, C.T)
 
     @staticmethod
     @first_order_only
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         U, X, Z, A, B, C, D = ctx.saved_tensors
-        V = _adjoint(ctx, A, X, Z, grad @ C)
+        V = _adjoint(ctx, A, X, Z, (C.T @ grad.T).T)
         grad_U = None
         if ctx.needs_input_grad[0]:
             grad_U = V @ B if D is None else torch.addmm(V @ B, grad, D)
-        if D is None:
-            grad_B, grad_D = V.T @ U, None
-        else:  # one product with U, the largest matrix, gives both
-            grad_B, grad_D = (torch.cat((V, grad), 1).T @ U).split((len(A), len(D)))
-        return grad_U, None, V.T @ X, grad_B, grad.T @ X, grad_D, None, None, None, None
+        grad_D = None if D is None else grad.T @ U
+        return grad_U, None, V.T @ X, V.T @ U, grad.T @ X, grad_D, None, None, None, None
 
 
 def _adjoint(ctx: Any, A: Tensor, X: Tensor, Z: Tensor | None, grad: Tensor) -> Tensor:

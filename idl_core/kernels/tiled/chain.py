@@ -17,7 +17,7 @@ from idl_core.kernels.tiled.tiles import affine, largest, load, store
 
 
 class TiledChain(NamedTuple):
-    """The arrays of a chain, all contiguous, those of the samples with samples last. Matrices are
+    """The arrays of a chain, those of the samples contiguous with samples last. Matrices are
     transposed, with columns of zeros up to a multiple of ROWS.
 
     inner, outer: Mᵀ = inner outer, or outer where inner has no columns
@@ -42,7 +42,7 @@ class Outcome(NamedTuple):
 
     slots: state, carry and input of all steps (steps, n + k + p, m)
     changes: the largest of what the last iterations of the steps changed (n, m)
-    counts: the most iterations of a step of each tile; 0 where one did not converge
+    counts: the most iterations of a step (m,); 0 where one did not converge
     drives: the largest drive that each tile has met
     """
 
@@ -115,7 +115,7 @@ def _solve_tile(chain: TiledChain, limits: Limits, outcome: Outcome, tile: int) 
         store(x, slots[j, :n], first)
         store(rest, slots[j, n:], first)
     store(change, outcome.changes, first)
-    outcome.counts[tile] = most
+    outcome.counts[first : first + lanes] = most
 
 
 @njit(nogil=True, cache=True)

@@ -10,7 +10,7 @@ from numba import njit
 from idl_core.kernels.tiled import TILE_BYTES
 from idl_core.kernels.tiled.picard import Limits, record, settle
 from idl_core.kernels.tiled.team import in_team
-from idl_core.kernels.tiled.tiles import affine_then, load, store
+from idl_core.kernels.tiled.tiles import affine_then, largest, load, store
 
 
 @njit(nogil=True, cache=True)
@@ -24,15 +24,17 @@ def solve(
     changes: Any,
     counts: Any,
     threads: int,
-) -> bool:
-    """Solve for X (n, m); whether all of it converged.
+) -> Any:
+    """Solve for X (n, m); returns the bound that all changes were to be within.
 
-    At: Aᵀ, its columns padded to a multiple of ROWS with zeros.
-    Z, slopes, start: (n, m); without slopes they are 1, without a start it is slope ∘ φ(Z).
-    changes (n, m), counts (tiles,): what the last iteration changed, and how many there were.
+    At: Aᵀ, with columns of zeros up to a multiple of ROWS
+    Z, slopes, start: (n, m); without slopes they are 1, without a start it is slope ∘ φ(Z)
+    changes (n, m), counts (m,): what the last iteration changed, and how many there were, 0 where
+        they do not converge
     """
-    in_team(_solve_tiles, (At, Z, slopes, start, limits, X, changes, counts), threads)
-    return counts.all()
+    tol = limits.tol * largest(Z) if limits.relative and Z.size else limits.tol
+    in_team(_solve_tiles, (At, Z, slopes, start, limits, tol, X, changes, counts), threads)
+    return tol
 
 
 @njit(nogil=True, cache=True)
@@ -42,18 +44,18 @@ def _solve_tiles(
     slopes: Any,
     start: Any,
     limits: Limits,
+    tol: Any,
     X: Any,
     changes: Any,
     counts: Any,
     number: int,
     of: int,
 ) -> None:
-    rows, lanes, dtype = At.shape[1], TILE_BYTES // X.itemsize, X.dtype
+    m, rows, lanes, dtype = X.shape[1], At.shape[1], TILE_BYTES // X.itemsize, X.dtype
     x, before = np.zeros((rows, lanes), dtype), np.zeros((rows, lanes), dtype)
     drive, change = np.zeros((rows, lanes), dtype), np.zeros((rows, lanes), dtype)
     slope, nothing = np.ones((rows, lanes), dtype), np.zeros((rows, 0), dtype)
-    for tile in range(number, counts.size, of):
-        first = tile * lanes
+    for first in range(number * lanes, m, of * lanes):
         load(Z, first, drive)
         if len(slopes):
             load(slopes, first, slope)
@@ -62,11 +64,11 @@ def _solve_tiles(
         else:
             affine_then(At[:0], before, drive, limits.below, slope, x)
         count, x, before = settle(
-            nothing, At, drive, slope, limits, limits.tol, 1, x, before
+            nothing, At, drive, slope, limits, tol, 1, x, before
         )
         if not count:
             return
-        counts[tile] = count
+        counts[first : first + lanes] = count
         change[:] = 0
         record(x, before, change)
         store(x, X, first)

@@ -49,7 +49,7 @@ def settle(
     """
     small = np.zeros((inner.shape[1], x.shape[1]), x.dtype)
     zeros = np.zeros_like(small)
-    count, looked_at, last_change = 0, 4, tol * 0
+    count, looked_at, last_change = 0, 4, x.dtype.type(0)
     while count < limits.most:
         x, before = before, x
         if len(small):
@@ -96,7 +96,7 @@ def _within(x: Any, before: Any, tol: Any) -> bool:
 def _within_rounding(x: Any, before: Any, tol: Any, rounding: Any) -> bool:
     """The same, the tol of a sample being at least `rounding` times its largest entry."""
     for s in range(x.shape[1]):
-        size = tol * 0
+        size = x.dtype.type(0)
         for i in range(x.shape[0]):
             size = max(size, abs(x[i, s]))
         for i in range(x.shape[0]):
@@ -109,7 +109,7 @@ def _within_rounding(x: Any, before: Any, tol: Any, rounding: Any) -> bool:
 def _largest_change(x: Any, before: Any) -> Any:
     """max|x - before|; what is not a number does not count."""
     new, old = x.ravel(), before.ravel()
-    result = new[0] * 0
+    result = x.dtype.type(0)
     for i in range(new.size):
         result = max(result, abs(new[i] - old[i]))
     return result

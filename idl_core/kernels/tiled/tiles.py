@@ -44,11 +44,12 @@ def _four_rows(_: Any, W: Any, i: Any, x: Any, d: Any, out: Any, below: Any, slo
             slopes = context.make_array(slope)(context, builder, arguments[6])
             one = ir.Constant(vector, [1.0] * lanes)
             zero = ir.Constant(vector, [0.0] * lanes)
-        count, width = cgutils.unpack_tuple(builder, weights.shape, 2)
-        rows = [builder.add(arguments[1], ir.Constant(width.type, r)) for r in range(ROWS)]
+        count, _ = cgutils.unpack_tuple(builder, weights.shape, 2)
+        down, along = cgutils.unpack_tuple(builder, weights.strides, 2)
+        rows = [builder.add(arguments[1], ir.Constant(count.type, r)) for r in range(ROWS)]
 
         def pointer(array: Any, row: Any) -> Any:
-            offset = builder.mul(row, ir.Constant(width.type, lanes))
+            offset = builder.mul(row, ir.Constant(count.type, lanes))
             return builder.bitcast(builder.gep(array.data, [offset]), vector.as_pointer())
 
         def load_row(array: Any, row: Any) -> Any:
@@ -63,9 +64,10 @@ def _four_rows(_: Any, W: Any, i: Any, x: Any, d: Any, out: Any, below: Any, slo
         sums = [cgutils.alloca_once_value(builder, load_row(start, row)) for row in rows]
         with cgutils.for_range(builder, count) as loop:
             x_row = load_row(tile, loop.index)
-            base = builder.mul(loop.index, width)
+            base = builder.mul(loop.index, down)
             for row, total in zip(rows, sums, strict=True):
-                weight = builder.load(builder.gep(weights.data, [builder.add(base, row)]))
+                offset = builder.add(base, builder.mul(row, along))
+                weight = builder.load(cgutils.pointer_add(builder, weights.data, offset))
                 # "contract" lets a product and a sum become one instruction, and nothing else.
                 term = builder.fmul(spread(weight), x_row, flags=("contract",))
                 builder.store(builder.fadd(builder.load(total), term, flags=("contract",)), total)
@@ -85,7 +87,7 @@ def _four_rows(_: Any, W: Any, i: Any, x: Any, d: Any, out: Any, below: Any, slo
 def affine(W: Any, x: Any, d: Any, out: Any) -> None:
     """out = Wᵀ x + d, for W (k, n) and the tiles x (≥ k, lanes), d and out (≥ n, lanes).
 
-    n is a multiple of ROWS. All are contiguous; out may be d, not x.
+    n is a multiple of ROWS. Tiles are contiguous; out may be d, not x.
     """
     for i in range(0, W.shape[1], ROWS):
         _four_rows(W, i, x, d, out, None, None)
@@ -132,7 +134,7 @@ def store(tile: Any, target: Any, first: int) -> None:
 def largest(x: Any) -> Any:
     """max|x| of a tile; what is not a number does not count."""
     flat = x.ravel()
-    result = flat[0] * 0
+    result = x.dtype.type(0)
     for i in range(flat.size):
         result = max(result, abs(flat[i]))
     return result
