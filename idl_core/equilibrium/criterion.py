@@ -27,11 +27,11 @@ class Criterion:
 
     Args:
         tol: bound on max|f(x) - x|, for each sample.
-        unit: 0-d tensor that tol is multiplied by (the adjoint measures in units of its right-hand
-            side); None is 1.
+        unit: number or 0-d tensor that tol is multiplied by (the adjoint measures in units of its
+            right-hand side); None is 1.
     """
 
-    def __init__(self, tol: float, unit: Tensor | None = None) -> None:
+    def __init__(self, tol: float, unit: Tensor | float | None = None) -> None:
         self.tol = tol if unit is None else tol * float(unit)
         self.size = math.nan  # max|f(x)|, known once a measurement has been above tol
         self._say = unit is None  # an adjoint would repeat what the forward solve has said

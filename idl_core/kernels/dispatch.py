@@ -15,6 +15,7 @@ from idl_core.equilibrium.solvers import Solver
 from idl_core.kernels.dense import DenseEquilibrium, DenseModel
 from idl_core.kernels.low_rank import LowRankEquilibrium
 from idl_core.kernels.recurrent import Recurrence, RecurrentEquilibrium
+from idl_core.kernels.tiled import solves as tiled
 from idl_core.kernels.triangular import TriangularEquilibrium
 
 # Formats in which an iteration would stall at its rounding error are solved in float32.
@@ -147,4 +148,4 @@ def _in_solve_precision(solve: Callable[..., Tensor], tensors: tuple[Tensor | No
 
 def available() -> dict[str, str]:
     """Kernel name -> 'yes', or why it cannot run here."""
-    return {"torch": "yes"}
+    return {"torch": "yes", "numba": tiled.why_not() or "yes"}

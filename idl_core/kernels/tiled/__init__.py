@@ -1,9 +1,9 @@
 """Affine equilibria on the CPU in one compiled call, a tile of samples after another.
 
 At the sizes of these models a product takes no longer than a BLAS takes to be called. Here all
-iterations of a tile, of all steps of a sequence, are compiled loops in the first-level cache; tiles
-are shared out to torch's threads, each iterates until its own samples have converged, and the result
-does not depend on how many threads there are.
+iterations of a tile, of all steps of a sequence, are compiled loops in the first-level cache. Tiles
+are shared out to torch's threads. Each iterates until its own samples have converged, so that the
+result does not depend on how many threads there are.
 
 Compiled by numba, the extra `idl[fast]`, and cached on disk. Where a solve would take many
 iterations, or meets something that is not finite, it is left to the solvers in torch.

@@ -66,9 +66,7 @@ def recall(chain: TiledChain, X: Any, slots: Any, threads: int) -> None:
 
 
 @njit(nogil=True, cache=True)
-def _solve_tiles(
-    chain: TiledChain, limits: Limits, outcome: Outcome, number: int, of: int
-) -> None:
+def _solve_tiles(chain: TiledChain, limits: Limits, outcome: Outcome, number: int, of: int) -> None:
     for tile in range(number, outcome.drives.size, of):
         _solve_tile(chain, limits, outcome, tile)
 

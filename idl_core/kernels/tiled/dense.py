@@ -25,16 +25,17 @@ def solve(
     counts: Any,
     threads: int,
 ) -> Any:
-    """Solve for X (n, m); returns the bound that all changes were to be within.
+    """Solve for X (n, m); returns what the tolerance was in units of.
 
     At: Aᵀ, with columns of zeros up to a multiple of ROWS
     Z, slopes, start: (n, m); without slopes they are 1, without a start it is slope ∘ φ(Z)
     changes (n, m), counts (m,): what the last iteration changed, and how many there were, 0 where
         they do not converge
     """
-    tol = limits.tol * largest(Z) if limits.relative and Z.size else limits.tol
+    unit = largest(Z) if limits.relative else X.dtype.type(1)
+    tol = limits.tol * unit
     in_team(_solve_tiles, (At, Z, slopes, start, limits, tol, X, changes, counts), threads)
-    return tol
+    return unit
 
 
 @njit(nogil=True, cache=True)
@@ -63,9 +64,7 @@ def _solve_tiles(
             load(start, first, x)
         else:
             affine_then(At[:0], before, drive, limits.below, slope, x)
-        count, x, before = settle(
-            nothing, At, drive, slope, limits, tol, 1, x, before
-        )
+        count, x, before = settle(nothing, At, drive, slope, limits, tol, 1, x, before)
         if not count:
             return
         counts[first : first + lanes] = count

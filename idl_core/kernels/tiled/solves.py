@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from idl_core.activations import Activation
+from idl_core.equilibrium.criterion import Criterion
 from idl_core.equilibrium.solution import ROUNDING_UNITS, Solution
 from idl_core.equilibrium.solvers import Picard, Solver
 from idl_core.kernels.sweep import Chain
@@ -23,7 +24,7 @@ from idl_core.kernels.tiled import ROWS, TILE_BYTES
 
 # Iterations beyond which acceleration is worth its overhead.
 _SLOW = 64
-# Of a matrix in the second-level cache, all of which every tile goes through; beyond, a BLAS is faster.
+# Of a matrix in the second-level cache, which every tile goes through: beyond, a BLAS is faster.
 _MOST_BYTES = 1 << 19
 
 Finish = Activation | Tensor
@@ -36,7 +37,7 @@ def solve_chain(chain: Chain, solver: Solver, relative: bool) -> SolvedChain | N
         return None
     if not isinstance(solver, Picard):
         return None
-    (steps, p, m), (n, rest) = chain.inputs.shape, chain.into_drive.shape
+    (steps, _, m), (n, rest) = chain.inputs.shape, chain.into_drive.shape
     arrays, like = _arrays(chain), chain.inputs
     slots, changes = like.new_empty(steps, n + rest, m), like.new_empty(n, m)
     counts, drives = np.zeros(m, np.int64), like.new_zeros(-(-m * like.itemsize // TILE_BYTES))
@@ -45,9 +46,10 @@ def solve_chain(chain: Chain, solver: Solver, relative: bool) -> SolvedChain | N
     if not _modules().chain.solve(arrays, limits, outcome, torch.get_num_threads()):
         return None
     unit = float(drives.amax()) if relative and len(drives) else 1.0
-    state = slots[-1, :n].T.clone()
-    solution = _solution(state, changes, counts, solver.tol * unit)
-    return SolvedChain(chain, slots, solution)
+    state, maps = slots[-1, :n].T.clone(), torch.from_numpy(counts)
+    return SolvedChain(
+        chain, slots, Solution(state, maps, changes.T, solver.tol * unit, all_converged=True)
+    )
 
 
 class SolvedChain:
@@ -96,15 +98,20 @@ def solve_dense(
     X, changes = columns.new_empty(2, *columns.shape).unbind(0)
     counts = np.zeros(len(Z), np.int64)
     given = (
-        _matrix(A.T),
+        _padded(A.T).numpy(),
         _array(columns),
         _array(finish.T if isinstance(finish, Tensor) else nothing),
         _array(nothing if start is None else start.T),
     )
     limits = _limits(solver, _below(finish), Z.dtype, relative)
     found = X.numpy(), changes.numpy(), counts
-    tol = _modules().dense.solve(*given, limits, *found, torch.get_num_threads())
-    return _solution(X.T, changes, counts, tol) if counts.all() else None
+    unit = _modules().dense.solve(*given, limits, *found, torch.get_num_threads())
+    if not counts.all():
+        return None
+    # It says where the number format, not the tolerance, has ended a solve.
+    criterion = Criterion(solver.tol, unit if relative else None)
+    criterion.measure(changes.T, X.T)
+    return Solution(X.T, torch.from_numpy(counts), changes.T, criterion.tol, True)
 
 
 @cache
@@ -161,7 +168,7 @@ def _arrays(chain: Chain) -> Any:
     slopes = chain.finish if isinstance(chain.finish, Tensor) else nothing
     added = nothing if chain.added is None else chain.added
     return _modules().chain.TiledChain(
-        *(_matrix(M) for M in (inner, outer, chain.into_drive.T, K[:n], K[n:])),
+        *(_array(_padded(M)) for M in (inner, outer, chain.into_drive.T, K[:n], K[n:])),
         *(_array(x) for x in (chain.first_carry, chain.inputs, added, slopes)),
     )
 
@@ -170,12 +177,7 @@ def _array(x: Tensor) -> np.ndarray:
     return x.detach().contiguous().numpy()
 
 
-def _matrix(W: Tensor) -> np.ndarray:
+def _padded(W: Tensor) -> Tensor:
     """W, with columns of zeros up to a multiple of the rows that are summed up at once."""
     missing = -W.shape[1] % ROWS
-    return (F.pad(W.detach(), (0, missing)) if missing else W.detach()).numpy()
-
-
-def _solution(X: Tensor, changes: Tensor, counts: np.ndarray, tol: float) -> Solution:
-    """For X (m, n), and the changes (n, m) and numbers (m,) of the last iterations."""
-    return Solution(X, torch.from_numpy(counts), changes.T, tol, True)
+    return F.pad(W.detach(), (0, missing)) if missing else W.detach()

@@ -1,7 +1,7 @@
 """Compiled functions run by the OpenMP threads of torch.
 
-Threads of one's own would compete with those, which keep their processors busy for a while after each
-operation of torch, waiting for the next.
+Threads of one's own would compete with those, which keep their processors busy for a while after
+each operation of torch, waiting for the next.
 
 Importing this module needs numba, and a torch whose OpenMP has GNU's interface.
 """
@@ -46,7 +46,10 @@ def in_team(typing_context: Any, function: Any, arguments: Any, threads: Any) ->
         inside = ir.IRBuilder(body.append_basic_block())
         packed = inside.load(inside.bitcast(body.args[0], values[1].type.as_pointer()))
         place = [
-            inside.sext(inside.call(_declared(module, name, integer, []), []), context.get_value_type(types.intp))
+            inside.sext(
+                inside.call(_declared(module, name, integer, []), []),
+                context.get_value_type(types.intp),
+            )
             for name in _SYMBOLS[1:]
         ]
         own = [*cgutils.unpack_tuple(inside, packed, len(arguments)), *place]

@@ -77,6 +77,7 @@ def _four_rows(_: Any, W: Any, i: Any, x: Any, d: Any, out: Any, below: Any, slo
                 positive = builder.fcmp_ordered(">", value, zero)
                 own = builder.select(positive, one, spread(arguments[5]))
                 value = builder.fmul(builder.fmul(value, own), load_row(slopes, row))
+                value = builder.fadd(value, zero)  # 0 and not -0
             builder.store(value, pointer(result, row)).align = size
         return context.get_dummy_value()
 
@@ -95,7 +96,7 @@ def affine(W: Any, x: Any, d: Any, out: Any) -> None:
 
 @njit(nogil=True, cache=True)
 def affine_then(W: Any, x: Any, d: Any, below: Any, slope: Any, out: Any) -> None:
-    """`affine`, then what is not positive times the number below, and all times slope (n, lanes)."""
+    """`affine`, what is not positive then times the number below, and all times slope."""
     for i in range(0, W.shape[1], ROWS):
         _four_rows(W, i, x, d, out, below, slope)
 
