@@ -1,0 +1,158 @@
+"""Equilibria by tiles against torch in float64, over sizes that fill tiles and that do not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from idl_core import ImplicitFunctionWarning, ImplicitModel, ImplicitRNNCell
+from idl_core.kernels.tiled import solves
+
+pytest.importorskip("numba", reason="tiles are compiled by numba: pip install 'idl[fast]'")
+
+TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-5}
+
+
+@contextmanager
+def torch_alone() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(solves, "_suits", lambda *_: False)
+        yield
+
+
+@pytest.fixture
+def solved_by_tiles(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Whether tiles have solved what they were given, one entry a solve."""
+    told: list[bool] = []
+    for name in ("solve_dense", "solve_chain"):
+
+        def watched(*arguments, own=getattr(solves, name), **options):
+            found = own(*arguments, **options)
+            told.append(found is not None)
+            return found
+
+        monkeypatch.setattr(solves, name, watched)
+    return told
+
+
+def gradients(model: nn.Module, *inputs: Tensor) -> list[Tensor]:
+    """Output, and gradients of a weighted sum of it with respect to inputs and parameters."""
+    inputs = tuple(x.detach().clone().requires_grad_() for x in inputs)
+    output = model(*inputs)
+    output = output[0] if isinstance(output, tuple) else output
+    weight = torch.linspace(-1, 1, output.numel(), dtype=output.dtype).view_as(output)
+    return [output, *torch.autograd.grad((output * weight).sum(), [*inputs, *model.parameters()])]
+
+
+def assert_as_in_float64(model: nn.Module, *inputs: Tensor) -> None:
+    tol = TOLERANCE[inputs[0].dtype]
+    ours = gradients(model, *inputs)
+    with torch_alone():
+        theirs = gradients(model.double(), *(x.double() for x in inputs))
+    for own, exact in zip(ours, theirs, strict=True):
+        assert own.dtype == inputs[0].dtype
+        size = float(exact.detach().abs().max()) if exact.numel() else 0.0
+        torch.testing.assert_close(own.double(), exact, atol=tol * max(1.0, size), rtol=0)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize(("n", "m"), [(2, 1), (3, 16), (20, 17), (37, 5), (100, 64), (8, 0)])
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu", "tanh"])
+def test_dense(activation: str, n: int, m: int, dtype: torch.dtype, solved_by_tiles) -> None:
+    torch.manual_seed(0)
+    model = ImplicitModel(6, 3, n, bias=True, activation=activation).to(dtype)
+    assert_as_in_float64(model, torch.randn(m, 6, dtype=dtype))
+    assert solved_by_tiles[:2] == [activation != "tanh", True]  # of tanh, the adjoint alone
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize(("n", "m", "T"), [(20, 32, 9), (5, 1, 1), (6, 17, 3), (4, 0, 2)])
+@pytest.mark.parametrize("rank", [None, 2])
+def test_sequence(
+    rank: int | None, n: int, m: int, T: int, dtype: torch.dtype, solved_by_tiles
+) -> None:
+    torch.manual_seed(0)
+    options = {"is_low_rank": True, "rank": rank} if rank else {}
+    cell = ImplicitRNNCell(2, n, 7, **options).to(dtype)
+    assert_as_in_float64(cell, torch.randn(m, T, 2, dtype=dtype), torch.randn(m, 7, dtype=dtype))
+    assert solved_by_tiles[:2] == [True, True]
+
+
+def test_inputs_that_are_not_contiguous(solved_by_tiles) -> None:
+    torch.manual_seed(0)
+    cell, x = ImplicitRNNCell(2, 6, 3), torch.randn(5, 40, 2)
+    assert_as_in_float64(cell, x[:, ::2], torch.randn(3, 5).T)
+    model, U = ImplicitModel(6, 3, 8), torch.randn(6, 40).T
+    assert_as_in_float64(model, U[::2])
+    assert all(solved_by_tiles[:2])
+
+
+def test_a_warm_start_takes_fewer_iterations() -> None:
+    torch.manual_seed(0)
+    model, U = ImplicitModel(6, 3, 20), torch.randn(33, 6)
+    with torch.no_grad():
+        X = model.equilibrium(U)
+        cold = model.last_solution.forward
+        Y = model(U, X)
+        warm = model.last_solution.forward
+        torch.testing.assert_close(Y, model(U), atol=1e-5, rtol=0)
+    assert cold is not None
+    assert warm is not None
+    assert int(warm.iterations.max()) == 1 < int(cold.iterations.max())
+
+
+def test_the_number_of_threads_changes_no_bit() -> None:
+    torch.manual_seed(0)
+    cell, x = ImplicitRNNCell(1, 20, 22), torch.randn(100, 12, 1)
+    threads = torch.get_num_threads()
+    try:
+        results = []
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            with torch.no_grad():
+                results.append(cell(x)[0])
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(results[0], results[1])
+    assert torch.equal(results[0], results[2])
+
+
+def test_what_converges_slowly_is_left_to_acceleration(solved_by_tiles) -> None:
+    torch.manual_seed(0)
+    model = ImplicitModel(6, 3, 30, tol=1e-6)
+    with torch.no_grad():
+        model.A.uniform_(0, 1)  # row sums of 15, cut down to 0.99
+        model.B.abs_()
+        model(torch.rand(20, 6))
+    assert solved_by_tiles == [False]
+    assert model.last_solution.forward is not None
+    assert model.last_solution.forward.all_converged
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_not_finite_ends_and_is_told(value: float, solved_by_tiles) -> None:
+    torch.manual_seed(0)
+    model, U = ImplicitModel(6, 3, 8), torch.randn(20, 6)
+    cell, x = ImplicitRNNCell(2, 6, 3), torch.randn(20, 4, 2)
+    U[3], x[3, 1] = value, value
+    for run, given in ((model, U), (cell, x)):
+        with pytest.warns(ImplicitFunctionWarning), torch.no_grad():
+            run(given)
+    assert solved_by_tiles == [False, False]
+
+
+def test_residuals_are_those_of_the_result() -> None:
+    torch.manual_seed(0)
+    model, U = ImplicitModel(6, 3, 20), torch.randn(50, 6)
+    with torch.no_grad():
+        X = model.equilibrium(U)
+        residual = ((X @ model.effective_A().T + U @ model.B.T).relu() - X).abs().amax(1)
+    solution = model.last_solution.forward
+    assert solution is not None
+    assert float(residual.max()) <= solution.tol
+    assert bool(solution.converged.all())
+    assert solution.iterations.shape == (50,)
