@@ -159,7 +159,7 @@ def main() -> None:
         arguments.seconds,
     )
     compare(
-        "Against torchidl, our adjoint stopped at its absolute tolerance instead of our relative one",
+        "Against torchidl, our adjoint stopped at its own, absolute tolerance",
         cases[:4],
         torchidl_contender,
         arguments.seconds,

@@ -126,11 +126,11 @@ def test_the_number_of_threads_changes_no_bit() -> None:
 
 def test_what_converges_slowly_is_left_to_acceleration(solved_by_tiles) -> None:
     torch.manual_seed(0)
-    model = ImplicitModel(6, 3, 30, tol=1e-6)
+    model = ImplicitModel(6, 3, 30).double()
     with torch.no_grad():
         model.A.uniform_(0, 1).div_(model.A.sum(1, keepdim=True))  # cut down to row sums of 0.99
         model.B.abs_()
-        model(torch.rand(20, 6))
+        model(torch.rand(20, 6, dtype=torch.float64))
     assert solved_by_tiles == [False]
     assert model.last_solution.forward is not None
     assert model.last_solution.forward.all_converged
