@@ -1,0 +1,132 @@
+"""What the Triton programs share: φ and its slope, and the step from one iterate to the next.
+
+The step is Anderson's of window 2, for each sample (row) on its own: Walker and Ni, "Anderson
+acceleration for fixed-point iterations", SINUM 49 (2011), in the form with differences. A sample
+whose residual has grown takes a plain Picard step. Every tensor is float32, rows are samples.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def apply_phi(pre, PHI: tl.constexpr):
+    """φ; a NaN stays one, which neither tl.maximum nor a comparison the other way round keeps."""
+    if PHI == "relu":
+        value = tl.where(pre < 0, 0.0, pre)
+    elif PHI == "leaky_relu":
+        value = tl.where(pre < 0, 0.01 * pre, pre)
+    elif PHI == "tanh":
+        # The quotient cancels near 0, where the series takes over: its next term is 4e-9 of x.
+        square = pre * pre
+        series = 17.0 / 315.0 - 62.0 / 2835.0 * square
+        series = pre * (1 - square * (1.0 / 3.0 - square * (2.0 / 15.0 - square * series)))
+        value = tl.where(tl.abs(pre) < 0.2, series, 2 * tl.sigmoid(2 * pre) - 1)
+    elif PHI == "sigmoid":
+        value = tl.sigmoid(pre)
+    elif PHI == "silu":
+        value = pre * tl.sigmoid(pre)
+    else:
+        tl.static_assert(PHI == "identity")
+        value = pre
+    return value
+
+
+@triton.jit
+def slope_at(point, PHI: tl.constexpr):
+    """φ' from φ's value or, of silu, from its argument."""
+    if PHI == "relu":
+        slope = tl.where(point > 0, 1.0, 0.0)
+    elif PHI == "leaky_relu":
+        slope = tl.where(point > 0, 1.0, 0.01)
+    elif PHI == "tanh":
+        slope = 1 - point * point
+    elif PHI == "sigmoid":
+        slope = point * (1 - point)
+    elif PHI == "silu":
+        sigmoid = tl.sigmoid(point)
+        slope = sigmoid * (1 + point * (1 - sigmoid))
+    else:
+        tl.static_assert(PHI == "identity")
+        slope = tl.full(point.shape, 1.0, tl.float32)
+    return slope
+
+
+@triton.jit
+def finish(pre, slope, valid, PHI: tl.constexpr, ADJOINT: tl.constexpr):
+    """φ(pre) or, in the adjoint, slope ∘ pre; 0 in the padding, which φ may not leave at 0."""
+    if ADJOINT:
+        value = pre * slope
+    else:
+        value = apply_phi(pre, PHI)
+    return tl.where(valid, value, 0.0)
+
+
+@triton.jit
+def largest(magnitude):
+    """Each row's largest entry; a NaN, which tl.max would pass over, counts as infinite."""
+    return tl.max(tl.where(magnitude == magnitude, magnitude, float("inf")), 1)
+
+
+@triton.jit
+def products(r0, r1, r2):
+    """What the mix of the last three residuals r0, r1, r2 is decided by, of each row."""
+    new = r0 - r1
+    return tl.sum((r1 - r2) * new, 1), tl.sum(new * new, 1), tl.sum((r1 - r2) * r0, 1), tl.sum(
+        new * r0, 1
+    )
+
+
+@triton.jit
+def mix(old_old, old_new, new_new, old_r, new_r, count, plain):
+    """Weights (w_new, w_old) that minimise |r0 - w_new (r0 - r1) - w_old (r1 - r2)| of each row.
+
+    Both are 0, a plain Picard step, where there is no history yet and in the rows marked `plain`.
+    """
+    # The ridge, a few units in the last place, keeps parallel differences apart.
+    RIDGE: tl.constexpr = 1.0 + 2.0**-20
+    has_old = (count >= 2) & (old_old > 0)
+    old = tl.where(has_old, old_old * RIDGE, 1.0)
+    ratio = tl.where(has_old, old_new / old, 0.0)
+    rest = new_new * RIDGE - old_new * ratio
+    has_new = (count >= 1) & (rest > 0)
+    w_new = tl.where(has_new, (new_r - old_r * ratio) / tl.where(has_new, rest, 1.0), 0.0)
+    w_old = tl.where(has_old, old_r / old - ratio * w_new, 0.0)
+    safe = (tl.abs(w_new) < float("inf")) & (tl.abs(w_old) < float("inf")) & (plain == 0)
+    return tl.where(safe, w_new, 0.0), tl.where(safe, w_old, 0.0)
+
+
+@triton.jit
+def bound(size, limit):
+    """What a residual may be: the tolerance or, where larger, the rounding error at that size."""
+    ROUNDING: tl.constexpr = 4.0 * 2.0**-23
+    return tl.maximum(size * ROUNDING, limit)
+
+
+@triton.jit
+def still_open(residual, limit, real):
+    """Which rows go on. A residual that is not finite stays so: such a sample is given up."""
+    return real & (residual > limit) & (residual < float("inf"))
+
+
+@triton.jit
+def advance(x, g0, g1, g2, r1, r2, old_old, best, count, tol, real):
+    """From the iterate x and its image g0 to the next iterate, for rows that fit on chip.
+
+    Returns:
+        The next iterate, in which a row that is done stands still until its tile is; the residuals
+        r0 and their <r0 - r1, r0 - r1>; the best size of one so far; their sizes, the bounds on
+        these, and which rows go on.
+    """
+    r0 = g0 - x
+    residual = largest(tl.abs(r0))
+    limit = bound(largest(tl.abs(g0)), tol)
+    going = still_open(residual, limit, real)
+    old_new, new_new, old_r, new_r = products(r0, r1, r2)
+    plain = (residual > 2 * best).to(tl.int32)
+    w_new, w_old = mix(old_old, old_new, new_new, old_r, new_r, count, plain)
+    faster = g0 - w_new[:, None] * (g0 - g1) - w_old[:, None] * (g1 - g2)
+    x = tl.where(going[:, None], faster, x)
+    return x, r0, new_new, tl.minimum(best, residual), residual, limit, going

@@ -1,0 +1,111 @@
+"""The equilibrium X = φ(X R Lᵀ + D) by way of the r numbers y = X R of each sample.
+
+y = φ(y Lᵀ + D) R is iterated on chip; L, R and D are read by blocks. The adjoint is the same with
+L and R exchanged and φ a product with the slopes.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from idl_core.kernels.fused.acceleration import (
+    advance,
+    finish,
+    slope_at,
+)
+
+
+@triton.jit
+def _states(
+    y, L, D, POINT, row, of, m, n, r, number, PHI: tl.constexpr, ADJOINT: tl.constexpr,
+    PRECISION: tl.constexpr,
+):  # fmt: skip
+    """φ(y Lᵀ + D) of the columns `of`."""
+    valid = (row < m)[:, None] & (of < n)[None, :]
+    at = row[:, None] * n + of[None, :]
+    left = tl.load(L + of[None, :] * r + number[:, None], (of < n)[None, :] & (number < r)[:, None], 0.0)
+    drive = tl.load(D + at, valid, 0.0).to(tl.float32)
+    slope = drive
+    if ADJOINT:
+        slope = slope_at(tl.load(POINT + at, valid, 0.0), PHI)
+    pre = tl.dot(y, left.to(tl.float32), drive, input_precision=PRECISION)
+    return finish(pre, slope, valid, PHI, ADJOINT)
+
+
+@triton.jit(do_not_specialize=["m", "max_iter"])
+def solve_low_rank(
+    L,  # (n, r)
+    R,  # (n, r)
+    D,  # drive (m, n)
+    START,  # first guess of y (m, r); None: 0
+    POINT,  # in the adjoint, where the slope is taken (m, n)
+    X,  # out (m, n)
+    Y,  # out (m, r)
+    FIGURES,  # out (3, m): residual of y, its bound, maps
+    tol,
+    max_iter,
+    m,
+    n,
+    r,
+    PHI: tl.constexpr,
+    ADJOINT: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    RANK: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """One program solves ROWS samples."""
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    column, number = tl.arange(0, COLUMNS), tl.arange(0, RANK)
+    real = row < m
+    row = row.to(tl.int64)
+    y_valid = real[:, None] & (number < r)[None, :]
+    y_at = row[:, None] * r + number[None, :]
+
+    unit = 1.0
+    if ADJOINT:
+        unit = 0.0
+        for first in range(0, n, COLUMNS):
+            of = first + column[None, :]
+            drive = tl.load(D + row[:, None] * n + of, real[:, None] & (of < n), 0.0)
+            unit = tl.maximum(unit, tl.max(tl.abs(drive.to(tl.float32))))
+
+    y = tl.zeros((ROWS, RANK), tl.float32)
+    if START is not None:
+        y = tl.load(START + y_at, y_valid, 0.0).to(tl.float32)
+    r1 = tl.zeros((ROWS, RANK), tl.float32)
+    r2 = r1
+    g1 = y
+    g2 = r1
+    old_old = tl.zeros((ROWS,), tl.float32)
+    best = tl.full((ROWS,), float("inf"), tl.float32)
+    residual = best
+    limit = old_old
+    maps = tl.zeros((ROWS,), tl.int32)
+    going = real
+    count = tl.full((), 0, tl.int32)
+    while (count < max_iter) & (tl.max(going.to(tl.int32), 0) > 0):
+        g0 = tl.zeros((ROWS, RANK), tl.float32)
+        for first in range(0, n, COLUMNS):
+            of = first + column
+            x = _states(y, L, D, POINT, row, of, m, n, r, number, PHI, ADJOINT, PRECISION)
+            inside = (of < n)[:, None] & (number < r)[None, :]
+            right = tl.load(R + of[:, None] * r + number[None, :], inside, 0.0)
+            g0 = tl.dot(x, right.to(tl.float32), g0, input_precision=PRECISION)
+        maps += going.to(tl.int32)
+        y, r0, old_old, best, residual, limit, going = advance(
+            y, g0, g1, g2, r1, r2, old_old, best, count, tol * unit, real
+        )
+        r2, r1 = r1, r0
+        g2, g1 = g1, g0
+        count += 1
+
+    for first in range(0, n, COLUMNS):
+        of = first + column
+        x = _states(g1, L, D, POINT, row, of, m, n, r, number, PHI, ADJOINT, PRECISION)
+        tl.store(X + row[:, None] * n + of[None, :], x, real[:, None] & (of < n)[None, :])
+    tl.store(Y + y_at, g1, y_valid)
+    tl.store(FIGURES + row, residual, real)
+    tl.store(FIGURES + m + row, limit, real)
+    tl.store(FIGURES + 2 * m + row, maps.to(tl.float32), real)

@@ -1,0 +1,211 @@
+"""The Triton programs as torch operators `idl::solve_chain` and `idl::solve_low_rank`.
+
+Nothing here waits for the device: figures of the solves come back as tensors.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor
+
+# Bytes of shared memory that matrices may take: of an H100's 227 KiB a program, the rest is for
+# what the compiler stages there.
+_ON_CHIP = 128 * 1024
+# The widest matrix that is held on chip; wider ones are streamed.
+WIDEST_ON_CHIP = 128
+# Samples a program: as few as spread a batch over the card, within these.
+_FEWEST_ROWS, _MOST_ROWS_ON_CHIP, _MOST_ROWS = 8, 16, 64
+# Where no card can be asked (the interpreter): an H100's multiprocessors.
+_PROCESSORS = 132
+
+torch.library.define(
+    "idl::solve_chain",
+    "(Tensor W, Tensor? drive, Tensor? added, Tensor? start, Tensor? point, int m, int steps, int k,"
+    " str phi, bool adjoint, float tol, int max_iter) -> (Tensor, Tensor)",
+)
+torch.library.define(
+    "idl::solve_low_rank",
+    "(Tensor L, Tensor R, Tensor drive, Tensor? start, Tensor? point, str phi, bool adjoint,"
+    " float tol, int max_iter) -> (Tensor, Tensor, Tensor)",
+)
+
+
+@torch.library.impl("idl::solve_chain", ("cpu", "cuda"))
+def solve_chain(
+    W: Tensor,
+    drive: Tensor | None,
+    added: Tensor | None,
+    start: Tensor | None,
+    point: Tensor | None,
+    m: int,
+    steps: int,
+    k: int,
+    phi: str,
+    adjoint: bool,
+    tol: float,
+    max_iter: int,
+) -> tuple[Tensor, Tensor]:
+    """Solve the equilibria of all steps; see `idl_core.kernels.fused.chain` for the equations.
+
+    Args:
+        W: (n + k, n + k), rows belong to the results: in the adjoint its transpose is taken.
+        drive: (steps, m, n), last dimension contiguous as of all; None: 0.
+        added: (steps, m, k); None: 0. In the adjoint that of a step is added before it.
+        start: c_0 (m, k) or, where k = 0, a first guess (m, n).
+        point: (steps, m, >= n), in the adjoint: the state, or of silu the pre-activation.
+        phi: name of the activation.
+        tol: bound on the residual; in the adjoint in units of the largest gradient in a tile.
+
+    Returns:
+        The chain (steps + 1, m, n + k), of s_j and c_j, the last with a carry alone; in the adjoint
+        one place later, the first with a carry alone; where k = 0, (steps, m, n). And the figures
+        (3, m): each sample's worst residual, its bound, and its most applications of the map.
+    """
+    n = W.shape[0] - k
+    chain, figures = _chain_outputs(W, m, steps, k)
+    if not m:
+        return chain, figures
+    if k == 0 and n > WIDEST_ON_CHIP:
+        assert drive is not None
+        of_one = (drive[0], start, None if point is None else point[0])
+        _launch_streamed(W, *of_one, chain[0], figures, phi, adjoint, tol, max_iter)
+        return chain, figures
+    from idl_core.kernels.fused.chain import solve_chain as program
+
+    width, carried = padded(n), padded(k)
+    rows = _rows(m, W, _MOST_ROWS_ON_CHIP)
+    strides = W.stride() if adjoint else W.stride()[::-1]
+    with _device(W):
+        program[(-(-m // rows),)](
+            W, *strides,
+            drive, *_steps_and_rows(drive), added, *_steps_and_rows(added),
+            start, point, *_steps_and_rows(point), chain, figures,
+            tol, max_iter, m, n, k, steps,
+            PHI=phi, ADJOINT=adjoint, CARRY=k > 0, N=width, K=carried, ROWS=rows,
+            PRECISION=_precision(), num_warps=max(2, width // 16),
+        )  # fmt: skip
+    return chain, figures
+
+
+@torch.library.register_fake("idl::solve_chain")
+def _(W, drive, added, start, point, m, steps, k, phi, adjoint, tol, max_iter):  # type: ignore[no-untyped-def]
+    return _chain_outputs(W, m, steps, k)
+
+
+def _chain_outputs(W: Tensor, m: int, steps: int, k: int) -> tuple[Tensor, Tensor]:
+    shape = (steps + (k > 0), m, W.shape[0])
+    chain = torch.empty(shape, dtype=torch.float32, device=W.device)
+    return chain, chain.new_empty(3, m)
+
+
+def _launch_streamed(
+    A: Tensor,
+    drive: Tensor,
+    start: Tensor | None,
+    point: Tensor | None,
+    X: Tensor,
+    figures: Tensor,
+    phi: str,
+    adjoint: bool,
+    tol: float,
+    max_iter: int,
+) -> None:
+    from idl_core.kernels.fused.streamed import solve_streamed as program
+
+    m, n = drive.shape
+    rows, columns = _rows(m, A, _MOST_ROWS), 128
+    tiles, wide = -(-m // rows), -(-n // columns) * columns
+    scratch = X.new_empty(7, tiles * rows, wide)
+    strides = A.stride() if adjoint else A.stride()[::-1]
+    with _device(A):
+        program[(tiles,)](
+            A, *strides, *_contiguous(drive, start, point), scratch, X, figures,
+            tol, max_iter, m, n, wide,
+            PHI=phi, ADJOINT=adjoint, ROWS=rows, COLUMNS=columns, DEPTH=32,
+            PRECISION=_precision(), num_warps=8,
+        )  # fmt: skip
+
+
+@torch.library.impl("idl::solve_low_rank", ("cpu", "cuda"))
+def solve_low_rank(
+    L: Tensor,
+    R: Tensor,
+    drive: Tensor,
+    start: Tensor | None,
+    point: Tensor | None,
+    phi: str,
+    adjoint: bool,
+    tol: float,
+    max_iter: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Solve y = φ(y Lᵀ + drive) R: L and R (n, r), drive and point (m, n), start (m, r).
+
+    Returns:
+        X = φ(y Lᵀ + drive) (m, n), y (m, r), and figures (3, m) as of `solve_chain`.
+    """
+    (m, n), r = drive.shape, L.shape[1]
+    X, y, figures = _low_rank_outputs(drive, r)
+    if not m:
+        return X, y, figures
+    from idl_core.kernels.fused.low_rank import solve_low_rank as program
+
+    rows = _rows(m, L, _MOST_ROWS_ON_CHIP)
+    with _device(L):
+        program[(-(-m // rows),)](
+            *_contiguous(L, R, drive, start, point), X, y, figures,
+            tol, max_iter, m, n, r,
+            PHI=phi, ADJOINT=adjoint, ROWS=rows, COLUMNS=64, RANK=padded(r),
+            PRECISION=_precision(), num_warps=4,
+        )  # fmt: skip
+    return X, y, figures
+
+
+@torch.library.register_fake("idl::solve_low_rank")
+def _(L, R, drive, start, point, phi, adjoint, tol, max_iter):  # type: ignore[no-untyped-def]
+    return _low_rank_outputs(drive, L.shape[1])
+
+
+def _low_rank_outputs(drive: Tensor, r: int) -> tuple[Tensor, Tensor, Tensor]:
+    X = torch.empty_like(drive, dtype=torch.float32, memory_format=torch.contiguous_format)
+    return X, X.new_empty(len(drive), r), X.new_empty(3, len(drive))
+
+
+def fits_on_chip(n: int, k: int) -> bool:
+    """Whether the matrix (n + k, n + k) of a chain, padded, can stay in shared memory."""
+    return n <= WIDEST_ON_CHIP and 4 * (padded(n) + padded(k)) ** 2 <= _ON_CHIP
+
+
+def padded(size: int) -> int:
+    """The power of two, at least 16, that a dimension of a product is padded to."""
+    return max(16, 1 << (size - 1).bit_length()) if size else 16
+
+
+def _rows(m: int, like: Tensor, most: int) -> int:
+    processors = _PROCESSORS
+    if like.is_cuda:
+        processors = torch.cuda.get_device_properties(like.device).multi_processor_count
+    return min(max(_FEWEST_ROWS, padded(-(-m // processors)) if m > 8 * processors else 8), most)
+
+
+def _precision() -> str:
+    """TF32 in three products, accurate as float32 is, where torch may use TF32; else IEEE's."""
+    matmul = torch.backends.cuda.matmul
+    # The newer setting where there is one: torch refuses the old one's once it has been used.
+    allowed = getattr(matmul, "fp32_precision", None)
+    tf32 = matmul.allow_tf32 if allowed is None else allowed == "tf32"
+    return "tf32x3" if tf32 else "ieee"
+
+
+def _steps_and_rows(tensor: Tensor | None) -> tuple[int, int]:
+    return (0, 0) if tensor is None else (tensor.stride(0), tensor.stride(1))
+
+
+def _contiguous(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
+    return tuple(None if t is None else t.contiguous() for t in tensors)
+
+
+def _device(like: Tensor) -> AbstractContextManager[object]:
+    """Triton launches on the current device."""
+    return torch.cuda.device(like.device) if like.is_cuda else nullcontext()
