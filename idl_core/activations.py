@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -28,6 +28,7 @@ class Activation:
             well-posed.
         negative_slope: of a φ that is x above zero and negative_slope · x below: compiled kernels
             know it by this number.
+        name: in `ACTIVATIONS`: what GPU kernels know it by; None for a user's own.
     """
 
     phi: Elementwise
@@ -36,6 +37,7 @@ class Activation:
     dphi_of_output: Elementwise | None = None
     lipschitz: float = 1.0
     negative_slope: float | None = None
+    name: str | None = None
 
 
 LEAKY_SLOPE = 0.01
@@ -113,6 +115,7 @@ ACTIVATIONS: dict[str, Activation] = {
     "softplus": Activation(F.softplus, torch.sigmoid, F.softplus, _dsoftplus_of_output),
     "identity": Activation(_same, torch.ones_like, _same, torch.ones_like, negative_slope=1.0),
 }
+ACTIVATIONS = {name: replace(one, name=name) for name, one in ACTIVATIONS.items()}
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from idl_core.activations import ACTIVATIONS, Activation, DerivativeByAutograd
 from idl_core.equilibrium import Anderson, Picard
 from idl_core.equilibrium.solution import LastSolution
 from idl_core.kernels import (
+    KERNELS,
     dense_equilibrium,
     dense_model,
     low_rank_equilibrium,
@@ -50,6 +51,8 @@ class ImplicitFunction:
         kappa: bound on ‖A‖∞, in [0, 1).
         projection: how A is brought within kappa: a name in `idl_core.wellposed.PROJECTIONS`.
         activation: a name in `idl_core.activations.ACTIVATIONS`, in place of the class's phi.
+        kernel: "auto": Triton on a GPU, for what it has, else torch; "torch"; "triton": nothing
+            else, a solve that it cannot do is a ValueError.
 
     Raises:
         ValueError: a setting out of range or a name that is unknown.
@@ -61,6 +64,7 @@ class ImplicitFunction:
     grad_tol: float = 3e-6
     kappa: float = 0.99
     projection: str = "global"
+    kernel: str = "auto"
     lipschitz: float = 1.0  # of phi: ‖A‖∞ is kept within kappa / max(1, lipschitz)
 
     _activation: ClassVar[Activation] = ACTIVATIONS["relu"]
@@ -86,6 +90,7 @@ class ImplicitFunction:
         kappa: float | None = None,
         projection: str | None = None,
         activation: str | None = None,
+        kernel: str | None = None,
     ) -> None:
         self.mitr = self.mitr if mitr is None else mitr
         self.grad_mitr = self.grad_mitr if grad_mitr is None else grad_mitr
@@ -93,6 +98,7 @@ class ImplicitFunction:
         self.grad_tol = self.grad_tol if grad_tol is None else grad_tol
         self.kappa = self.kappa if kappa is None else kappa
         self.projection = self.projection if projection is None else projection
+        self.kernel = self.kernel if kernel is None else kernel
         for name in ("mitr", "grad_mitr"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)!r}")
@@ -105,6 +111,8 @@ class ImplicitFunction:
             raise ValueError(
                 f"projection must be one of {', '.join(PROJECTIONS)}, not {self.projection!r}"
             )
+        if self.kernel not in KERNELS:
+            raise ValueError(f"kernel must be one of {', '.join(KERNELS)}, not {self.kernel!r}")
         if activation is None:
             self.activation = self._activation
         elif activation in ACTIVATIONS:
@@ -133,7 +141,9 @@ class ImplicitFunction:
 
     def solve(self, A: Tensor, Z: Tensor, X0: Tensor | None, report: LastSolution) -> Tensor:
         """The equilibrium X (m, n) for a constrained A (n, n) and Z = U Bᵀ (m, n)."""
-        X = dense_equilibrium(A, Z, X0, self.activation, self.solver, self.adjoint_solver, report)
+        X = dense_equilibrium(
+            A, Z, X0, self.activation, self.solver, self.adjoint_solver, report, self.kernel
+        )
         return _checked(X, report)
 
     def predict(
@@ -149,9 +159,8 @@ class ImplicitFunction:
         """Ŷ = X Cᵀ + U Dᵀ (m, q) at the equilibrium of a constrained A (n, n)."""
         if type(self).solve is not ImplicitFunction.solve:  # a subclass finds X its own way
             return prediction(U, self.solve(A, F.linear(U, B), X0, report), C, D)
-        Y = dense_model(
-            U, X0, A, B, C, D, self.activation, self.solver, self.adjoint_solver, report
-        )
+        settings = (self.activation, self.solver, self.adjoint_solver, report, self.kernel)
+        Y = dense_model(U, X0, A, B, C, D, *settings)
         return _checked(Y, report)
 
     def solve_low_rank(
@@ -159,7 +168,7 @@ class ImplicitFunction:
     ) -> Tensor:
         """The equilibrium X (m, n) for A = L Rᵀ, constrained L and R (n, r), Z (m, n)."""
         X = low_rank_equilibrium(
-            L, R, Z, X0, self.activation, self.solver, self.adjoint_solver, report
+            L, R, Z, X0, self.activation, self.solver, self.adjoint_solver, report, self.kernel
         )
         return _checked(X, report)
 
@@ -178,6 +187,11 @@ class ImplicitFunctionInf(ImplicitFunction):
 
 class ImplicitFunctionTriu(ImplicitFunction):
     """A strictly upper triangular: a feed-forward network, solved exactly, whatever ‖A‖∞."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        if self.kernel == "triton":
+            raise ValueError("kernel must be auto or torch: a triangular A needs no iteration")
 
     def constrain(self, A: Tensor) -> Tensor:
         return A.triu(1)

@@ -56,7 +56,7 @@ class Criterion:
             # Rounding may decide, and it is each sample's own size that counts.
             self._worst = float((row_max(change) / bound(new, self.tol)).amax())
             if self._worst <= 1 and self._say:
-                self._say_unreachable(new.dtype)
+                say_unreachable(self.tol, new.dtype, self.size)
         else:
             self._worst = worst / self.tol if self.tol else math.inf
         return self._worst
@@ -65,15 +65,17 @@ class Criterion:
         """The `Solution` for what was measured last."""
         return Solution(value, maps, self._change, self.tol, self._worst <= 1)
 
-    def _say_unreachable(self, dtype: torch.dtype) -> None:
-        """Say, once for each tolerance and dtype, that rounding and not tol ends the solve."""
-        if (self.tol, dtype) in _told:
-            return
-        _told.add((self.tol, dtype))
-        warnings.warn(
-            f"tol={self.tol:g} is finer than {dtype} resolves at this size of X "
-            f"(max|X| = {self.size:.3g}): solved to rounding error, about "
-            f"{ROUNDING_UNITS * torch.finfo(dtype).eps * self.size:.0e}. float64 resolves more.",
-            ImplicitFunctionWarning,
-            stacklevel=3,
-        )
+
+def say_unreachable(tol: float, dtype: torch.dtype, size: float) -> None:
+    """Say, once for each tolerance and dtype, that rounding and not tol ends the solve of states
+    as large as `size`."""
+    if (tol, dtype) in _told:
+        return
+    _told.add((tol, dtype))
+    warnings.warn(
+        f"tol={tol:g} is finer than {dtype} resolves at this size of X "
+        f"(max|X| = {size:.3g}): solved to rounding error, about "
+        f"{ROUNDING_UNITS * torch.finfo(dtype).eps * size:.0e}. float64 resolves more.",
+        ImplicitFunctionWarning,
+        stacklevel=4,
+    )

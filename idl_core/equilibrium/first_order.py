@@ -12,7 +12,7 @@ from torch import Tensor
 Gradients = tuple[Tensor | None, ...]
 
 
-def first_order_only(backward: Callable[[Any, Tensor], Gradients]) -> Callable[..., Gradients]:
+def first_order_only(backward: Callable[..., Gradients]) -> Callable[..., Gradients]:
     """Decorates the backward of an autograd function that can be differentiated once.
 
     Torch's `once_differentiable` ties its refusal to the incoming gradient alone: a derivative of
@@ -22,13 +22,13 @@ def first_order_only(backward: Callable[[Any, Tensor], Gradients]) -> Callable[.
     """
 
     @functools.wraps(backward)
-    def wrapper(ctx: Any, grad: Tensor) -> Gradients:
+    def wrapper(ctx: Any, *grads: Tensor | None) -> Gradients:
         with torch.no_grad():
-            gradients = backward(ctx, grad)
+            gradients = backward(ctx, *grads)
         if not torch.is_grad_enabled():  # no create_graph
             return gradients
         present = [g for g in gradients if g is not None]
-        read = [grad, *ctx.saved_tensors, *getattr(ctx, "also_read", ())]
+        read = [*grads, *ctx.saved_tensors, *getattr(ctx, "also_read", ())]
         tied = iter(_Refusal.apply(len(present), *present, *read))
         return tuple(None if g is None else next(tied) for g in gradients)
 

@@ -1,7 +1,7 @@
 """The affine equilibrium X = φ(X Aᵀ + Z) and its adjoint: dense, low rank, triangular."""
 
+from idl_core.kernels.choice import KERNELS, available, paths
 from idl_core.kernels.dispatch import (
-    available,
     dense_equilibrium,
     dense_model,
     low_rank_equilibrium,
@@ -12,11 +12,13 @@ from idl_core.kernels.dispatch import (
 from idl_core.kernels.recurrent import Recurrence
 
 __all__ = [
+    "KERNELS",
     "Recurrence",
     "available",
     "dense_equilibrium",
     "dense_model",
     "low_rank_equilibrium",
+    "paths",
     "prediction",
     "recurrent_equilibrium",
     "triangular_equilibrium",

@@ -12,10 +12,11 @@ from torch import Tensor
 from idl_core.activations import Activation
 from idl_core.equilibrium.solution import LastSolution
 from idl_core.equilibrium.solvers import Solver
+from idl_core.kernels import choice
 from idl_core.kernels.dense import DenseEquilibrium, DenseModel
+from idl_core.kernels.fused import nodes as fused
 from idl_core.kernels.low_rank import LowRankEquilibrium
 from idl_core.kernels.recurrent import Recurrence, RecurrentEquilibrium
-from idl_core.kernels.tiled import solves as tiled
 from idl_core.kernels.triangular import TriangularEquilibrium
 
 # Formats in which an iteration would stall at its rounding error are solved in float32.
@@ -30,8 +31,11 @@ def dense_equilibrium(
     solver: Solver,
     adjoint_solver: Solver,
     report: LastSolution,
+    kernel: str = "auto",
 ) -> Tensor:
     """X = φ(X Aᵀ + Z) (m, n), differentiable in A (n, n) and Z (m, n); fills `report`."""
+    if choice.fused_dense(kernel, activation, (solver, adjoint_solver), A, Z):
+        return fused.dense(A, Z, X0, activation, solver, adjoint_solver, report)
     return _in_solve_precision(
         lambda a, z: DenseEquilibrium.apply(
             a, z, _start(X0, z), activation, solver, adjoint_solver, report
@@ -51,16 +55,19 @@ def dense_model(
     solver: Solver,
     adjoint_solver: Solver,
     report: LastSolution,
+    kernel: str = "auto",
 ) -> Tensor:
     """Ŷ = X Cᵀ + U Dᵀ (m, q) with X = φ(X Aᵀ + U Bᵀ); differentiable in U and A to D."""
     dtypes = {U.dtype, A.dtype, B.dtype, C.dtype}
     X0 = None if X0 is None else X0.to(A.dtype)
-    if len(dtypes) == 1 and A.dtype not in _HALF and not torch.is_autocast_enabled(U.device.type):
+    to_fuse = choice.fused_dense(kernel, activation, (solver, adjoint_solver), A, U)
+    uniform = len(dtypes) == 1 and A.dtype not in _HALF
+    if not to_fuse and uniform and not torch.is_autocast_enabled(U.device.type):
         Y: Tensor = DenseModel.apply(U, X0, A, B, C, D, activation, solver, adjoint_solver, report)
         return Y
     # The products with U and X stay in the lower precision; only the solve leaves it.
     Z = F.linear(U, B)
-    X = dense_equilibrium(A, Z, X0, activation, solver, adjoint_solver, report)
+    X = dense_equilibrium(A, Z, X0, activation, solver, adjoint_solver, report, kernel)
     return prediction(U, X, C, D)
 
 
@@ -79,8 +86,11 @@ def low_rank_equilibrium(
     solver: Solver,
     adjoint_solver: Solver,
     report: LastSolution,
+    kernel: str = "auto",
 ) -> Tensor:
     """X = φ(X R Lᵀ + Z) (m, n), differentiable in L, R (n, r) and Z (m, n); fills `report`."""
+    if choice.fused_low_rank(kernel, activation, (solver, adjoint_solver), L, Z):
+        return fused.low_rank(L, R, Z, X0, activation, solver, adjoint_solver, report)
     return _in_solve_precision(
         lambda left, right, z: LowRankEquilibrium.apply(
             left, right, z, _start(X0, z), activation, solver, adjoint_solver, report
@@ -122,6 +132,10 @@ def recurrent_equilibrium(
     Differentiable in A (n, n), which is `left` or, of low rank, left @ right.T, in B (n, p + k),
     C (k, n), D (k, p + k), the inputs U (m, T, p), T ≥ 1, and the initial state h0 (m, k).
     """
+    settings = (how.activation, how.solver, how.adjoint_solver)
+    tensors = (U, left, B, C, D, h0)
+    if choice.fused_recurrent(how.kernel, settings[0], settings[1:], tensors, *C.shape[::-1]):
+        return fused.recurrent(left, right, B, C, D, U, h0, *settings, how.all_outputs, how.report)
     return _in_solve_precision(
         lambda *tensors: RecurrentEquilibrium.apply(*tensors, how),
         (left, right, B, C, D, U, h0),
@@ -144,8 +158,3 @@ def _in_solve_precision(solve: Callable[..., Tensor], tensors: tuple[Tensor | No
     working = torch.float32 if result in _HALF else result
     with torch.autocast(device, enabled=False):
         return solve(*(None if t is None else t.to(working) for t in tensors)).to(result)
-
-
-def available() -> dict[str, str]:
-    """Kernel name -> 'yes', or why it cannot run here."""
-    return {"torch": "yes", "numba": tiled.why_not() or "yes"}

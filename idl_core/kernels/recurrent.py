@@ -39,6 +39,7 @@ class Recurrence:
             gradient that has reached an equilibrium, of this step or a later one.
         all_outputs: give all h_t, not only the last.
         report: what the solves did is told here.
+        kernel: "auto", "torch" or "triton".
     """
 
     activation: Activation
@@ -46,6 +47,7 @@ class Recurrence:
     adjoint_solver: Solver
     all_outputs: bool
     report: LastSolution
+    kernel: str = "auto"
 
 
 class RecurrentEquilibrium(torch.autograd.Function):

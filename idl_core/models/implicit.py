@@ -32,6 +32,7 @@ class ImplicitModel(nn.Module):
         rank: r, needed with a low rank.
         activation: name of an activation, in place of f's.
         projection: how ‖A‖∞ ≤ kappa is kept: "ball", "row" or "global"; None takes f's.
+        kernel: what solves: "auto", "torch" or "triton"; None takes f's, auto.
 
     Raises:
         ValueError: a size or setting out of range.
@@ -56,6 +57,7 @@ class ImplicitModel(nn.Module):
         low_rank: bool = False,
         activation: str | None = None,
         projection: str | None = None,
+        kernel: str | None = None,
     ) -> None:
         super().__init__()
         for name, size in (
@@ -76,6 +78,7 @@ class ImplicitModel(nn.Module):
             kappa=kappa,
             projection=projection,
             activation=activation,
+            kernel=kernel,
         )
         n, p, q = hidden_dim, input_dim + bias, output_dim
         if self.is_low_rank:

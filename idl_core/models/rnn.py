@@ -36,7 +36,7 @@ class ImplicitRNNCell(nn.Module):
         implicit_hidden_dim: n, number of states of X_t.
         hidden_dim: features of h_t.
         **options: of `ImplicitModel`: f, no_D, bias, mitr, grad_mitr, tol, grad_tol, kappa,
-            is_low_rank, low_rank, rank, activation, projection.
+            is_low_rank, low_rank, rank, activation, projection, kernel.
 
     Raises:
         ValueError: a size or option out of range.
@@ -133,7 +133,7 @@ class ImplicitRNNCell(nn.Module):
         else:
             left, right = f.constrain(layer.A), None
         report = layer.last_solution
-        how = Recurrence(f.activation, f.solver, f.adjoint_solver, all_outputs, report)
+        how = Recurrence(f.activation, f.solver, f.adjoint_solver, all_outputs, report, f.kernel)
         outputs = recurrent_equilibrium(left, right, B, layer.C, D, x, h0, how)
         if report.forward is not None and not torch.compiler.is_compiling():
             report.forward.warn_unless_converged("the implicit RNN")

@@ -57,10 +57,7 @@ def slope_at(point, PHI: tl.constexpr):
 @triton.jit
 def finish(pre, slope, valid, PHI: tl.constexpr, ADJOINT: tl.constexpr):
     """φ(pre) or, in the adjoint, slope ∘ pre; 0 in the padding, which φ may not leave at 0."""
-    if ADJOINT:
-        value = pre * slope
-    else:
-        value = apply_phi(pre, PHI)
+    value = pre * slope if ADJOINT else apply_phi(pre, PHI)
     return tl.where(valid, value, 0.0)
 
 
@@ -74,8 +71,11 @@ def largest(magnitude):
 def products(r0, r1, r2):
     """What the mix of the last three residuals r0, r1, r2 is decided by, of each row."""
     new = r0 - r1
-    return tl.sum((r1 - r2) * new, 1), tl.sum(new * new, 1), tl.sum((r1 - r2) * r0, 1), tl.sum(
-        new * r0, 1
+    return (
+        tl.sum((r1 - r2) * new, 1),
+        tl.sum(new * new, 1),
+        tl.sum((r1 - r2) * r0, 1),
+        tl.sum(new * r0, 1),
     )
 
 

@@ -144,7 +144,8 @@ def solve_chain(
                 if ADJOINT:
                     u = t - 1
                 at = ADDED + u * a_step + row[:, None] * a_row + of_c[None, :]
-                following = tl.load(at, c_valid & (u >= 0), 0.0).to(tl.float32)
+                there = c_valid & (of_c + u >= of_c)[None, :]  # nothing comes before step 0
+                following = tl.load(at, there, 0.0).to(tl.float32)
             following = tl.dot(g1, s_to_c, following, input_precision=PRECISION)
             c = tl.dot(c, c_to_c, following, input_precision=PRECISION)
 

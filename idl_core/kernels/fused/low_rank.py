@@ -24,7 +24,9 @@ def _states(
     """φ(y Lᵀ + D) of the columns `of`."""
     valid = (row < m)[:, None] & (of < n)[None, :]
     at = row[:, None] * n + of[None, :]
-    left = tl.load(L + of[None, :] * r + number[:, None], (of < n)[None, :] & (number < r)[:, None], 0.0)
+    left = tl.load(
+        L + of[None, :] * r + number[:, None], (of < n)[None, :] & (number < r)[:, None], 0.0
+    )
     drive = tl.load(D + at, valid, 0.0).to(tl.float32)
     slope = drive
     if ADJOINT:
@@ -66,7 +68,7 @@ def solve_low_rank(
     unit = 1.0
     if ADJOINT:
         unit = 0.0
-        for first in range(0, n, COLUMNS):
+        for first in tl.range(0, n, COLUMNS, num_stages=1):
             of = first + column[None, :]
             drive = tl.load(D + row[:, None] * n + of, real[:, None] & (of < n), 0.0)
             unit = tl.maximum(unit, tl.max(tl.abs(drive.to(tl.float32))))
@@ -87,7 +89,7 @@ def solve_low_rank(
     count = tl.full((), 0, tl.int32)
     while (count < max_iter) & (tl.max(going.to(tl.int32), 0) > 0):
         g0 = tl.zeros((ROWS, RANK), tl.float32)
-        for first in range(0, n, COLUMNS):
+        for first in tl.range(0, n, COLUMNS, num_stages=1):
             of = first + column
             x = _states(y, L, D, POINT, row, of, m, n, r, number, PHI, ADJOINT, PRECISION)
             inside = (of < n)[:, None] & (number < r)[None, :]
@@ -101,7 +103,7 @@ def solve_low_rank(
         g2, g1 = g1, g0
         count += 1
 
-    for first in range(0, n, COLUMNS):
+    for first in tl.range(0, n, COLUMNS, num_stages=1):
         of = first + column
         x = _states(g1, L, D, POINT, row, of, m, n, r, number, PHI, ADJOINT, PRECISION)
         tl.store(X + row[:, None] * n + of[None, :], x, real[:, None] & (of < n)[None, :])

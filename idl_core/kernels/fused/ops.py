@@ -10,20 +10,12 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
-# Bytes of shared memory that matrices may take: of an H100's 227 KiB a program, the rest is for
-# what the compiler stages there.
-_ON_CHIP = 128 * 1024
-# The widest matrix that is held on chip; wider ones are streamed.
-WIDEST_ON_CHIP = 128
-# Samples a program: as few as spread a batch over the card, within these.
-_FEWEST_ROWS, _MOST_ROWS_ON_CHIP, _MOST_ROWS = 8, 16, 64
-# Where no card can be asked (the interpreter): an H100's multiprocessors.
-_PROCESSORS = 132
+from idl_core.kernels.fused import sizes
 
 torch.library.define(
     "idl::solve_chain",
-    "(Tensor W, Tensor? drive, Tensor? added, Tensor? start, Tensor? point, int m, int steps, int k,"
-    " str phi, bool adjoint, float tol, int max_iter) -> (Tensor, Tensor)",
+    "(Tensor W, Tensor? drive, Tensor? added, Tensor? start, Tensor? point, int m, int steps,"
+    " int k, str phi, bool adjoint, float tol, int max_iter) -> (Tensor, Tensor)",
 )
 torch.library.define(
     "idl::solve_low_rank",
@@ -67,24 +59,21 @@ def solve_chain(
     chain, figures = _chain_outputs(W, m, steps, k)
     if not m:
         return chain, figures
-    if k == 0 and n > WIDEST_ON_CHIP:
+    if k == 0 and n > sizes.WIDEST_ON_CHIP:
         assert drive is not None
         of_one = (drive[0], start, None if point is None else point[0])
         _launch_streamed(W, *of_one, chain[0], figures, phi, adjoint, tol, max_iter)
         return chain, figures
     from idl_core.kernels.fused.chain import solve_chain as program
 
-    width, carried = padded(n), padded(k)
-    rows = _rows(m, W, _MOST_ROWS_ON_CHIP)
     strides = W.stride() if adjoint else W.stride()[::-1]
     with _device(W):
-        program[(-(-m // rows),)](
+        program[(-(-m // sizes.ROWS),)](
             W, *strides,
             drive, *_steps_and_rows(drive), added, *_steps_and_rows(added),
             start, point, *_steps_and_rows(point), chain, figures,
             tol, max_iter, m, n, k, steps,
-            PHI=phi, ADJOINT=adjoint, CARRY=k > 0, N=width, K=carried, ROWS=rows,
-            PRECISION=_precision(), num_warps=max(2, width // 16),
+            PHI=phi, ADJOINT=adjoint, CARRY=k > 0, PRECISION=_precision(), **sizes.of_chain(n, k),
         )  # fmt: skip
     return chain, figures
 
@@ -115,16 +104,17 @@ def _launch_streamed(
     from idl_core.kernels.fused.streamed import solve_streamed as program
 
     m, n = drive.shape
-    rows, columns = _rows(m, A, _MOST_ROWS), 128
-    tiles, wide = -(-m // rows), -(-n // columns) * columns
-    scratch = X.new_empty(7, tiles * rows, wide)
-    strides = A.stride() if adjoint else A.stride()[::-1]
+    cut = sizes.of_streamed(sizes.streamed_rows(m, A))
+    rows, columns = cut["ROWS"], cut["COLUMNS"]
+    programs, wide = -(-m // rows), -(-n // columns) * columns
+    M = X.new_zeros(wide, wide)
+    M[:n, :n] = A if adjoint else A.T
+    scratch = X.new_empty(programs, 9, rows, wide)
     with _device(A):
-        program[(tiles,)](
-            A, *strides, *_contiguous(drive, start, point), scratch, X, figures,
+        program[(programs,)](
+            M, *_contiguous(drive, start, point), scratch, X, figures,
             tol, max_iter, m, n, wide,
-            PHI=phi, ADJOINT=adjoint, ROWS=rows, COLUMNS=columns, DEPTH=32,
-            PRECISION=_precision(), num_warps=8,
+            PHI=phi, ADJOINT=adjoint, PRECISION=_precision(), **cut,
         )  # fmt: skip
 
 
@@ -151,13 +141,11 @@ def solve_low_rank(
         return X, y, figures
     from idl_core.kernels.fused.low_rank import solve_low_rank as program
 
-    rows = _rows(m, L, _MOST_ROWS_ON_CHIP)
     with _device(L):
-        program[(-(-m // rows),)](
+        program[(-(-m // sizes.ROWS),)](
             *_contiguous(L, R, drive, start, point), X, y, figures,
             tol, max_iter, m, n, r,
-            PHI=phi, ADJOINT=adjoint, ROWS=rows, COLUMNS=64, RANK=padded(r),
-            PRECISION=_precision(), num_warps=4,
+            PHI=phi, ADJOINT=adjoint, PRECISION=_precision(), **sizes.of_low_rank(r),
         )  # fmt: skip
     return X, y, figures
 
@@ -170,23 +158,6 @@ def _(L, R, drive, start, point, phi, adjoint, tol, max_iter):  # type: ignore[n
 def _low_rank_outputs(drive: Tensor, r: int) -> tuple[Tensor, Tensor, Tensor]:
     X = torch.empty_like(drive, dtype=torch.float32, memory_format=torch.contiguous_format)
     return X, X.new_empty(len(drive), r), X.new_empty(3, len(drive))
-
-
-def fits_on_chip(n: int, k: int) -> bool:
-    """Whether the matrix (n + k, n + k) of a chain, padded, can stay in shared memory."""
-    return n <= WIDEST_ON_CHIP and 4 * (padded(n) + padded(k)) ** 2 <= _ON_CHIP
-
-
-def padded(size: int) -> int:
-    """The power of two, at least 16, that a dimension of a product is padded to."""
-    return max(16, 1 << (size - 1).bit_length()) if size else 16
-
-
-def _rows(m: int, like: Tensor, most: int) -> int:
-    processors = _PROCESSORS
-    if like.is_cuda:
-        processors = torch.cuda.get_device_properties(like.device).multi_processor_count
-    return min(max(_FEWEST_ROWS, padded(-(-m // processors)) if m > 8 * processors else 8), most)
 
 
 def _precision() -> str:

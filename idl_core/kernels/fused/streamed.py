@@ -23,13 +23,11 @@ from idl_core.kernels.fused.acceleration import (
 
 @triton.jit(do_not_specialize=["m", "max_iter"])
 def solve_streamed(
-    M,
-    stride_i,
-    stride_j,
+    M,  # (padded, padded), zeros beyond (n, n)
     D,  # drive (m, n)
     START,  # first guess (m, n); None: φ(d)
     POINT,  # in the adjoint, where the slope is taken (m, n)
-    SCRATCH,  # (7, m rounded up to ROWS, padded): x, three images, three residuals
+    SCRATCH,  # (programs, 9, ROWS, padded): x, three images, three residuals, drive, slope
     X,  # out (m, n)
     FIGURES,  # out (3, m): residual, its bound, maps
     tol,
@@ -42,33 +40,40 @@ def solve_streamed(
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
     DEPTH: tl.constexpr,  # of a block of M; divides COLUMNS
+    STAGES: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
     """One program solves ROWS samples."""
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     column, depth = tl.arange(0, COLUMNS), tl.arange(0, DEPTH)
     real = row < m
-    row = row.to(tl.int64)
-    part = tl.num_programs(0).to(tl.int64) * ROWS * padded
-    x_at = SCRATCH + row[:, None] * padded
-    data_at = row[:, None] * n
+    data_at = row.to(tl.int64)[:, None] * n
+    # One scalar address and small offsets: 64-bit addresses of every number fill the registers.
+    part = ROWS * padded
+    own = SCRATCH + tl.program_id(0).to(tl.int64) * 9 * part
+    images, residuals, drives, slopes = own + part, own + 4 * part, own + 7 * part, own + 8 * part
+    at = tl.arange(0, ROWS)[:, None] * padded
 
     unit = 1.0
     if ADJOINT:
         unit = 0.0
-    for first in range(0, n, COLUMNS):
+    for first in tl.range(0, padded, COLUMNS, num_stages=1):
         of = first + column[None, :]
         valid = real[:, None] & (of < n)
         drive = tl.load(D + data_at + of, valid, 0.0).to(tl.float32)
+        tl.store(drives + at + of, drive)
         slope = drive
         if ADJOINT:
             unit = tl.maximum(unit, tl.max(tl.abs(drive)))
             slope = slope_at(tl.load(POINT + data_at + of, valid, 0.0), PHI)
+            tl.store(slopes + at + of, slope)
         if START is not None:
             x = tl.load(START + data_at + of, valid, 0.0).to(tl.float32)
         else:
             x = finish(drive, slope, valid, PHI, ADJOINT)
-        tl.store(x_at + of, x)
+        tl.store(own + at + of, x)
+        for slot in tl.static_range(6):  # no history yet
+            tl.store(images + slot * part + at + of, tl.zeros((ROWS, COLUMNS), tl.float32))
     tl.debug_barrier()
 
     old_old = tl.zeros((ROWS,), tl.float32)
@@ -80,36 +85,30 @@ def solve_streamed(
     count = tl.full((), 0, tl.int32)
     while (count < max_iter) & (tl.max(going.to(tl.int32), 0) > 0):
         # Three take turns: this one is written, the two before are read.
-        g0 = x_at + (1 + count % 3) * part
-        g1 = x_at + (1 + (count + 2) % 3) * part
-        g2 = x_at + (1 + (count + 1) % 3) * part
-        has1 = count >= 1
-        has2 = count >= 2
+        this, last, before = count % 3 * part, (count + 2) % 3 * part, (count + 1) % 3 * part
         residual = tl.zeros((ROWS,), tl.float32)
         size = residual
         old_new = residual
         new_new = residual
         old_r = residual
         new_r = residual
-        for first in range(0, n, COLUMNS):
+        for first in tl.range(0, padded, COLUMNS, num_stages=1):
             of = first + column[None, :]
-            valid = real[:, None] & (of < n)
-            pre = tl.load(D + data_at + of, valid, 0.0).to(tl.float32)
+            pre = tl.load(drives + at + of)
+            for inner in tl.range(0, padded, DEPTH, num_stages=STAGES):
+                i = inner + depth
+                x = tl.load(own + at + i[None, :])
+                block = tl.load(M + i[:, None] * padded + of)
+                pre = tl.dot(x, block, pre, input_precision=PRECISION)
             slope = pre
             if ADJOINT:
-                slope = slope_at(tl.load(POINT + data_at + of, valid, 0.0), PHI)
-            for inner in range(0, n, DEPTH):
-                i = inner + depth
-                x = tl.load(x_at + i[None, :])
-                inside = (i < n)[:, None] & (of < n)
-                block = tl.load(M + i[:, None] * stride_i + of * stride_j, inside, 0.0)
-                pre = tl.dot(x, block.to(tl.float32), pre, input_precision=PRECISION)
-            image = finish(pre, slope, valid, PHI, ADJOINT)
-            r0 = image - tl.load(x_at + of)
-            r1 = tl.load(g1 + 3 * part + of, has1, 0.0)
-            r2 = tl.load(g2 + 3 * part + of, has2, 0.0)
-            tl.store(g0 + of, image)
-            tl.store(g0 + 3 * part + of, r0)
+                slope = tl.load(slopes + at + of)
+            image = finish(pre, slope, real[:, None] & (of < n), PHI, ADJOINT)
+            r0 = image - tl.load(own + at + of)
+            r1 = tl.load(residuals + last + at + of)
+            r2 = tl.load(residuals + before + at + of)
+            tl.store(images + this + at + of, image)
+            tl.store(residuals + this + at + of, r0)
             residual = tl.maximum(residual, largest(tl.abs(r0)))
             size = tl.maximum(size, largest(tl.abs(image)))
             more = products(r0, r1, r2)
@@ -126,21 +125,21 @@ def solve_streamed(
         w_new, w_old = mix(old_old, old_new, new_new, old_r, new_r, count, plain)
         best = tl.minimum(best, residual)
         old_old = new_new
-        for first in range(0, n, COLUMNS):
+        for first in tl.range(0, padded, COLUMNS, num_stages=1):
             of = first + column[None, :]
-            image = tl.load(g0 + of)
-            before = tl.load(g1 + of, has1, 0.0)
-            faster = image - w_new[:, None] * (image - before)
-            faster -= w_old[:, None] * (before - tl.load(g2 + of, has2, 0.0))
+            g0 = tl.load(images + this + at + of)
+            g1 = tl.load(images + last + at + of)
+            g2 = tl.load(images + before + at + of)
+            faster = g0 - w_new[:, None] * (g0 - g1) - w_old[:, None] * (g1 - g2)
             # A sample that is done stands still until its tile is.
-            tl.store(x_at + of, faster, going[:, None] & (of < padded))
+            tl.store(own + at + of, faster, going[:, None] & (of < padded))
         tl.debug_barrier()
         count += 1
 
-    newest = x_at + (1 + (count + 2) % 3) * part
-    for first in range(0, n, COLUMNS):
+    newest = images + (count + 2) % 3 * part
+    for first in tl.range(0, padded, COLUMNS, num_stages=1):
         of = first + column[None, :]
-        tl.store(X + data_at + of, tl.load(newest + of), real[:, None] & (of < n))
+        tl.store(X + data_at + of, tl.load(newest + at + of), real[:, None] & (of < n))
     tl.store(FIGURES + row, residual, real)
     tl.store(FIGURES + m + row, limit, real)
     tl.store(FIGURES + 2 * m + row, maps.to(tl.float32), real)

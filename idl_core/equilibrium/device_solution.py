@@ -1,0 +1,113 @@
+"""A solution whose figures stay on the device until someone reads them, and late warnings.
+
+A GPU works behind the host. To ask it at once whether a solve has converged is to wait for it, so
+the figures are copied while it goes on, and what they say is said with a later solve, when they are
+read, or when `say_late_warnings` is called.
+"""
+
+from __future__ import annotations
+
+import atexit
+import warnings
+from collections import deque
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from idl_core.equilibrium.criterion import say_unreachable
+from idl_core.equilibrium.solution import ROUNDING_UNITS, ImplicitFunctionWarning, Solution
+
+
+class DeviceSolution(Solution):
+    """Outcome of a solve of m samples, as a GPU kernel leaves it.
+
+    Args:
+        value: the fixed point.
+        figures: (3, m) float32: |f(x) - x| of each sample, the bound on it, applications of the
+            map.
+        tol: what was asked for.
+        relative: tol is in units of a right-hand side.
+    """
+
+    def __init__(
+        self, value: Tensor, figures: Tensor, tol: float, *, relative: bool = False
+    ) -> None:
+        vars(self).update(value=value, figures=figures, tol=tol, relative=relative)
+
+    figures: Tensor
+    relative: bool
+
+    @cached_property
+    def maps(self) -> Tensor:
+        """(m,) int64, applications of the map to each sample."""
+        return self.figures[2].long()
+
+    @cached_property
+    def change(self) -> Tensor:
+        """(m, 1), the largest of |f(x) - x|."""
+        return self.figures[0][:, None]
+
+    @cached_property
+    def converged(self) -> Tensor:
+        """(m,) bool: the residual is within the tolerance or, where larger, the rounding error."""
+        return (self.figures[0] <= self.figures[1]) & self.figures[0].isfinite()
+
+    @cached_property
+    def all_converged(self) -> bool:
+        """Whether every sample is within its bound; waits for the device."""
+        return bool(self.converged.all())
+
+    def with_value(self, value: Tensor) -> Solution:
+        return DeviceSolution(value, self.figures, self.tol, relative=self.relative)
+
+    def warn_unless_converged(self, what: str) -> None:
+        """Emit one `ImplicitFunctionWarning` if a sample is short of its tolerance: on a GPU once
+        that is known. A solve that a CUDA graph captures is not watched."""
+        if not self.figures.is_cuda:
+            self._say(what)
+            return
+        say_late_warnings(wait=False)
+        if torch.cuda.is_current_stream_capturing():
+            return
+        host = torch.empty(self.figures.shape, pin_memory=True)
+        host.copy_(self.figures, non_blocking=True)
+        done = torch.cuda.Event()
+        done.record()
+        none = host.new_empty(0)
+        _pending.append((done, DeviceSolution(none, host, self.tol, relative=self.relative), what))
+
+    def _say(self, what: str) -> None:
+        residual, bound, _ = self.figures
+        if not self.all_converged:
+            failed = ~self.converged
+            warnings.warn(
+                f"{what} did not converge for {int(failed.sum())} of {failed.numel()} samples: "
+                f"residual {float(residual.max()):.3e} "
+                f"after {int(self.maps.max())} iterations",
+                ImplicitFunctionWarning,
+                stacklevel=4,
+            )
+        elif not self.relative and bool((residual > self.tol * _ABOVE).any()):
+            rounding = ROUNDING_UNITS * torch.finfo(residual.dtype).eps
+            say_unreachable(self.tol, residual.dtype, float(bound.max()) / rounding)
+
+
+# A tolerance is float32 in a kernel: its last digit does not count.
+_ABOVE = 1 + 1e-6
+_pending: deque[tuple[torch.cuda.Event, DeviceSolution, str]] = deque()
+
+
+def say_late_warnings(*, wait: bool = True) -> None:
+    """Emit the warnings of solves on a GPU that were not known when these were called.
+
+    Args:
+        wait: for the GPU; else those are said that have arrived.
+    """
+    while _pending and (wait or _pending[0][0].query()):
+        done, solution, what = _pending.popleft()
+        done.synchronize()
+        solution._say(what)
+
+
+atexit.register(say_late_warnings)

@@ -1,0 +1,136 @@
+"""Which implementation solves an affine equilibrium, and why: kernel=auto, torch or triton."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from idl_core.activations import ACTIVATIONS, Activation
+from idl_core.equilibrium.solvers import Picard, Solver
+from idl_core.kernels.fused.sizes import HIGHEST_RANK, WIDEST_ON_CHIP, fits_on_chip
+from idl_core.kernels.tiled import solves as tiled
+
+KERNELS = ("auto", "torch", "triton")
+# The activations that the Triton programs know.
+FUSED = ("relu", "leaky_relu", "tanh", "sigmoid", "silu", "identity")
+# States beyond which `auto` leaves a dense A to torch: each program then reads more of A in an
+# iteration than a launch and a library's product take. Counted in docs/kernels.md, not timed.
+WIDEST_AUTO = 512
+
+_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+def fused_dense(
+    kernel: str, activation: Activation, solvers: tuple[Solver, Solver], A: Tensor, Z: Tensor
+) -> bool:
+    """Whether X = φ(X Aᵀ + Z) goes to Triton. Raises: ValueError where "triton" cannot be."""
+    if _is_settled(kernel, Z):
+        return False
+    obstacle = _obstacle(activation, solvers, (A, Z))
+    if kernel == "auto" and len(A) > WIDEST_AUTO:
+        return False
+    return _decide(kernel, obstacle)
+
+
+def fused_low_rank(
+    kernel: str, activation: Activation, solvers: tuple[Solver, Solver], L: Tensor, Z: Tensor
+) -> bool:
+    """The same for A = L Rᵀ with L (n, r)."""
+    if _is_settled(kernel, Z):
+        return False
+    obstacle = _obstacle(activation, solvers, (L, Z))
+    if L.shape[1] > HIGHEST_RANK:
+        obstacle = f"the rank is {L.shape[1]}; it takes at most {HIGHEST_RANK}"
+    return _decide(kernel, obstacle)
+
+
+def fused_recurrent(
+    kernel: str,
+    activation: Activation,
+    solvers: tuple[Solver, Solver],
+    tensors: tuple[Tensor, ...],
+    n: int,
+    k: int,
+) -> bool:
+    """The same for a sequence of n states and k hidden features."""
+    if _is_settled(kernel, tensors[0]):
+        return False
+    obstacle = _obstacle(activation, solvers, tensors)
+    if not fits_on_chip(n, k):
+        obstacle = (
+            f"{n} states and {k} hidden features do not fit on chip: it takes at most "
+            f"{WIDEST_ON_CHIP} and 32, or 64 and 64"
+        )
+    return _decide(kernel, obstacle)
+
+
+def available() -> dict[str, str]:
+    """Kernel name -> 'yes', or why it cannot run here."""
+    why = {"triton": _of_this_machine("cuda"), "numba": tiled.why_not()}
+    return {"torch": "yes"} | {
+        name: "yes" if no is None else f"no: {no}" for name, no in why.items()
+    }
+
+
+def paths() -> dict[str, str]:
+    """Activation -> which kernel `auto` takes for it on this machine's best device, and why."""
+    why = _of_this_machine("cuda")
+    return {
+        name: f"torch: {_not_known(name)}" if name not in FUSED
+        else "triton" if why is None
+        else f"torch: {why}"
+        for name in ACTIVATIONS
+    }  # fmt: skip
+
+
+def _is_settled(kernel: str, like: Tensor) -> bool:
+    """Whether torch it is without a second look: asked for, or the usual case on a CPU."""
+    return kernel == "torch" or (kernel == "auto" and not like.is_cuda)
+
+
+def _decide(kernel: str, obstacle: str | None) -> bool:
+    if kernel == "triton" and obstacle is not None:
+        raise ValueError(f"kernel='triton' cannot solve this: {obstacle}; kernel='auto' can")
+    return obstacle is None
+
+
+def _obstacle(
+    activation: Activation, solvers: tuple[Solver, Solver], tensors: tuple[Tensor, ...]
+) -> str | None:
+    """Why Triton cannot solve with these; None where it can."""
+    name = activation.name
+    if name not in FUSED:
+        return _not_known(name or "the activation")
+    for solver in solvers:
+        if not isinstance(solver, Picard):
+            return f"it is a Picard iteration, and the solver is {type(solver).__name__}"
+    for tensor in tensors:
+        if tensor.dtype not in _DTYPES:
+            return f"{tensor.dtype} is left to torch: it takes float32, bfloat16 and float16"
+    return _of_this_machine(tensors[0].device.type)
+
+
+def _not_known(name: str) -> str:
+    return f"{name} has no Triton form ({', '.join(FUSED)} have)"
+
+
+@cache
+def _of_this_machine(device: str) -> str | None:
+    """Why no Triton program can run on tensors of this type of device."""
+    if importlib.util.find_spec("triton") is None:
+        return "triton is not installed"
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        return None  # programs run on the CPU, slowly: for tests
+    if device != "cuda":
+        return f"the tensors are on the {device}, not on a CUDA GPU"
+    if not torch.cuda.is_available():
+        return "torch sees no CUDA GPU"
+    if torch.version.hip is not None:
+        return "it was written for NVIDIA's GPUs"
+    if torch.cuda.get_device_capability() < (8, 0):
+        return "the GPU is older than compute capability 8.0"
+    return None

@@ -1,0 +1,62 @@
+"""How the programs are cut: samples, columns and warps of one; counted and compiled, not timed.
+
+`docs/kernels.md` has the registers and the shared memory that each of these takes on an H100.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# The widest matrix that is held on chip; a wider one is streamed.
+WIDEST_ON_CHIP = 128
+# Bytes of a chain's matrix, padded: split into TF32 parts it takes twice as much, of 227 KiB.
+_ON_CHIP = 112 * 1024
+HIGHEST_RANK = 128
+# Samples of a program: the fewest that a product takes without waste.
+ROWS = 8
+_MOST_ROWS = 64
+# Where no card can be asked (the interpreter): an H100's multiprocessors.
+_PROCESSORS = 132
+
+
+def fits_on_chip(n: int, k: int) -> bool:
+    """Whether the matrix (n + k, n + k) of a chain stays in shared memory."""
+    return n <= WIDEST_ON_CHIP and 4 * (padded(n) + padded(k)) ** 2 <= _ON_CHIP
+
+
+def padded(size: int) -> int:
+    """The power of two, at least 16, that a dimension of a product is padded to."""
+    return max(16, 1 << (size - 1).bit_length()) if size else 16
+
+
+def of_chain(n: int, k: int) -> dict[str, Any]:
+    """For `solve_chain`: n states, k numbers carried on."""
+    width, carried = padded(n), padded(k)
+    warps = min(8, padded(width + (carried if k else 0)) // 16)
+    return {"N": width, "K": carried, "ROWS": ROWS, "num_warps": max(2, warps)}
+
+
+def of_streamed(rows: int) -> dict[str, Any]:
+    """For `solve_streamed`."""
+    sizes = {"ROWS": rows, "COLUMNS": 64, "DEPTH": 32, "STAGES": 3}
+    return sizes | {"num_warps": 4 if rows <= 16 else 8}
+
+
+def of_low_rank(r: int) -> dict[str, Any]:
+    """For `solve_low_rank`."""
+    few = r <= 32
+    return {"ROWS": ROWS, "COLUMNS": 64 if few else 32, "RANK": padded(r)} | {
+        "num_warps": 4 if few else 8
+    }
+
+
+def streamed_rows(m: int, like: Tensor) -> int:
+    """Samples of a program that streams its matrix: as many as leave no multiprocessor idle."""
+    processors = _PROCESSORS
+    if like.is_cuda:
+        processors = torch.cuda.get_device_properties(like.device).multi_processor_count
+    share = -(-m // processors)
+    return ROWS if share <= ROWS else min(padded(share), _MOST_ROWS)
