@@ -54,6 +54,7 @@ def _implicit(config: schema.ImplicitConfig, dataset: Dataset) -> nn.Module:
         rank=config.rank,
         activation=config.activation,
         projection=config.projection,
+        kernel=config.kernel,
     )
 
 
@@ -97,6 +98,7 @@ def _rnn(config: sequence_options.RNNConfig, dataset: Dataset) -> nn.Module:
         rank=config.rank,
         activation=config.activation,
         projection=config.projection,
+        kernel=config.kernel,
     )
 
 
@@ -277,6 +279,16 @@ def choose_device(name: str, key: str = "trainer.device") -> torch.device:
         there = f"there are {count} (cuda:0 on)" if count else "torch finds no GPU here"
         raise InputError(f"{key}={name}: {there}; auto takes what there is")
     return device
+
+
+def try_once(model: nn.Module, dataset: Dataset) -> None:
+    """Solve for one sample. Raises: InputError where the kernel that was asked for cannot."""
+    inputs, _ = dataset.train.batch(torch.zeros(1, dtype=torch.long, device=dataset.train.x.device))
+    try:
+        with torch.no_grad():
+            model(inputs)
+    except ValueError as error:
+        raise InputError(f"model.{error}") from error
 
 
 def device_name(device: torch.device) -> str:

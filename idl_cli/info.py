@@ -17,7 +17,8 @@ from idl_cli.tables import Column, print_table
 USAGE = """\
 usage: idl info [--json]
 
-Versions, devices, which kernels can run here, where data is and where runs go.
+Versions, devices, which kernels can run here and which an activation takes, where data is and
+where runs go.
 """
 
 _PACKAGES = ("torch", "torchvision", "numpy", "hydra-core", "triton", "wandb")
@@ -49,6 +50,7 @@ def collect() -> dict[str, Any]:
         "versions": _versions(),
         "devices": _devices(),
         "kernels": kernels.available(),
+        "activations": kernels.paths(),
         "data": {
             "root": str(idl_datasets.default_root()),
             "ready": [name for name in names if idl_datasets.is_ready(name)],
@@ -119,6 +121,7 @@ def _show(facts: dict[str, Any]) -> None:
     if facts["devices"]["mps"]:
         rows.append(("device", "mps", "yes"))
     rows += [("kernel", name, answer) for name, answer in facts["kernels"].items()]
+    rows += [("activation", name, path) for name, path in facts["activations"].items()]
     rows.append(("data", "root", facts["data"]["root"]))
     rows.append(("data", "ready", ", ".join(facts["data"]["ready"]) or "none"))
     rows.append(("data", "absent", ", ".join(facts["data"]["absent"]) or "none"))

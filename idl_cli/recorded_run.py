@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from idl_cli.errors import InputError
-from idl_cli.schema import ModelConfig, TrainConfig, train_config
+from idl_cli.schema import ImplicitConfig, ModelConfig, TrainConfig, train_config
+from idl_cli.sequence_options import RNNConfig
 from idl_cli.sim_options import SimConfig, sim_config
 from idl_cli.typed_settings import read_value
 
@@ -49,11 +51,17 @@ def read_config(directory: Path) -> TrainConfig:
 def model_of(config: TrainConfig | SimConfig, checkpoint: Checkpoint) -> ModelConfig:
     """Which model a checkpoint of the run holds; what a solve finds, the checkpoint itself tells.
 
+    Where the run insisted on a kernel, the model does not: what is at hand solves it as well.
+
     Raises: InputError.
     """
+    model: ModelConfig
     if isinstance(config, TrainConfig):
-        return config.model
-    model: ModelConfig = read_value(ModelConfig, belongings(checkpoint).get("model"), "model")
+        model = config.model
+    else:
+        model = read_value(ModelConfig, belongings(checkpoint).get("model"), "model")
+    if isinstance(model, ImplicitConfig | RNNConfig) and model.kernel == "triton":
+        return replace(model, kernel="auto")
     return model
 
 

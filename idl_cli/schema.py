@@ -18,6 +18,7 @@ from idl_cli.sequence_options import (
     AttentionConfig,
     GPTConfig,
     GRUConfig,
+    Kernel,
     LSTMConfig,
     RNNConfig,
     SpikyConfig,
@@ -58,6 +59,7 @@ class ImplicitConfig:
     tol: Positive = 3e-6
     grad_tol: Positive = 3e-6
     init_from: str | None = None
+    kernel: Kernel = "auto"
 
     def __post_init__(self) -> None:
         check_rank(self.rank, self.is_low_rank, "hidden_dim", self.hidden_dim)

@@ -8,6 +8,7 @@ from typing import Literal
 from idl_cli.typed_settings import Count, Fraction, Natural, OpenFraction, Positive
 
 Activation = Literal["relu", "leaky_relu", "tanh", "sigmoid", "silu", "gelu", "elu", "softplus"]
+Kernel = Literal["auto", "torch", "triton"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class RNNConfig:
     grad_mitr: Count = 300
     tol: Positive = 3e-6
     grad_tol: Positive = 3e-6
+    kernel: Kernel = "auto"
 
     def __post_init__(self) -> None:
         check_rank(self.rank, self.is_low_rank, "implicit_hidden_dim", self.implicit_hidden_dim)

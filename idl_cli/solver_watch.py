@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from idl_core import ImplicitFunctionWarning
+from idl_core.equilibrium import say_late_warnings
 
 
 class SolverWatch:
@@ -47,6 +48,8 @@ class SolverWatch:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if error is None:
+            say_late_warnings()  # of solves that a GPU has yet to finish
         self._catching.__exit__(kind, error, trace)
 
     def probe(self, model: nn.Module) -> dict[str, float]:

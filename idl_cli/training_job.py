@@ -214,7 +214,8 @@ def _follow(parts: Ingredients, stop: StopSignals, team: Team) -> Outcome:
 def fingerprint(model: ModelConfig, dataset: Dataset) -> str:
     """What a checkpoint must share with a model to be loaded into it, as JSON."""
     facts = {
-        "model": as_plain(model),
+        # What solves an equilibrium does not change it: a run may go on with another.
+        "model": {key: value for key, value in as_plain(model).items() if key != "kernel"},
         "task": dataset.task,
         "input_shape": list(dataset.input_shape),
         "output_dim": dataset.output_dim,
@@ -234,7 +235,10 @@ def build_parts(
     model = build.build_model(config.model, dataset)
     model = model.to(device, torch.float64 if config.trainer.precision == "64" else None)
     optimizer = build.build_optimizer(config.optimizer, model.parameters())
-    return Ingredients(config, dataset.to(device), model, task, optimizer)
+    dataset = dataset.to(device)
+    if getattr(config.model, "kernel", "auto") == "triton":
+        build.try_once(model, dataset)
+    return Ingredients(config, dataset, model, task, optimizer)
 
 
 def _facts_before(parts: Ingredients, devices: list[torch.device]) -> dict[str, Any]:

@@ -90,8 +90,14 @@ def scale_rows(A: Tensor, kappa: float) -> Tensor:
 
 def scale_globally(A: Tensor, kappa: float) -> Tensor:
     """Scale all of A (k, n) by one factor so that its largest row sum is at most kappa."""
-    inside = float(norm_inf(A.detach())) <= kappa
-    return A if inside else A * (kappa / norm_inf(A))
+    if A.device.type == "cpu" and not torch.compiler.is_compiling():
+        with torch.no_grad():
+            inside = float(norm_inf(A)) <= kappa
+        return A if inside else A * (kappa / norm_inf(A))
+    # To look would be to wait for the device, and to break a graph.
+    norm = norm_inf(A)
+    over = norm > kappa
+    return A * torch.where(over, kappa / torch.where(over, norm, 1.0), 1.0)
 
 
 PROJECTIONS: dict[str, Projection] = {

@@ -1,6 +1,7 @@
 """Fixed points of any map: the solvers, the adjoints that differentiate them, the solution."""
 
 from idl_core.equilibrium.adjoints import Adjoint, Implicit, Phantom, Unrolled
+from idl_core.equilibrium.device_solution import say_late_warnings
 from idl_core.equilibrium.fixed_point import fixed_point
 from idl_core.equilibrium.solution import ImplicitFunctionWarning, Solution
 from idl_core.equilibrium.solvers import Anderson, Broyden, Picard, Solver
@@ -17,4 +18,5 @@ __all__ = [
     "Solver",
     "Unrolled",
     "fixed_point",
+    "say_late_warnings",
 ]

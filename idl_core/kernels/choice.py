@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from functools import cache
 
 import torch
 from torch import Tensor
@@ -77,7 +76,7 @@ def available() -> dict[str, str]:
 
 
 def paths() -> dict[str, str]:
-    """Activation -> which kernel `auto` takes for it on this machine's best device, and why."""
+    """Activation -> the kernel that `auto` takes for it here, on the GPU if any, and why torch."""
     why = _of_this_machine("cuda")
     return {
         name: f"torch: {_not_known(name)}" if name not in FUSED
@@ -118,15 +117,24 @@ def _not_known(name: str) -> str:
     return f"{name} has no Triton form ({', '.join(FUSED)} have)"
 
 
-@cache
+# A plain dictionary: torch.compile looks into it, and not behind functools.cache.
+_obstacles: dict[str, str | None] = {}
+
+
 def _of_this_machine(device: str) -> str | None:
     """Why no Triton program can run on tensors of this type of device."""
+    if device not in _obstacles:
+        _obstacles[device] = _look(device)
+    return _obstacles[device]
+
+
+def _look(device: str) -> str | None:
     if importlib.util.find_spec("triton") is None:
         return "triton is not installed"
     if os.environ.get("TRITON_INTERPRET") == "1":
         return None  # programs run on the CPU, slowly: for tests
     if device != "cuda":
-        return f"the tensors are on the {device}, not on a CUDA GPU"
+        return f"it is on the {device}, not on a CUDA GPU"
     if not torch.cuda.is_available():
         return "torch sees no CUDA GPU"
     if torch.version.hip is not None:

@@ -83,7 +83,7 @@ class _Chain(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(figures)
         if not k:
-            return chain.view_as(chain), chain.new_empty(steps, m, 0), figures
+            return chain, chain.new_empty(steps, m, 0), figures
         return chain[:steps, :, :n], chain[1:, :, n:], figures
 
     @staticmethod

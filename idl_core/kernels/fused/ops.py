@@ -43,7 +43,7 @@ def solve_chain(
 
     Args:
         W: (n + k, n + k), rows belong to the results: in the adjoint its transpose is taken.
-        drive: (steps, m, n), last dimension contiguous as of all; None: 0.
+        drive: (steps, m, n); None: 0.
         added: (steps, m, k); None: 0. In the adjoint that of a step is added before it.
         start: c_0 (m, k) or, where k = 0, a first guess (m, n).
         point: (steps, m, >= n), in the adjoint: the state, or of silu the pre-activation.
@@ -67,11 +67,12 @@ def solve_chain(
     from idl_core.kernels.fused.chain import solve_chain as program
 
     strides = W.stride() if adjoint else W.stride()[::-1]
+    drive, added, point = (_rows_together(t) for t in (drive, added, point))
     with _device(W):
         program[(-(-m // sizes.ROWS),)](
             W, *strides,
             drive, *_steps_and_rows(drive), added, *_steps_and_rows(added),
-            start, point, *_steps_and_rows(point), chain, figures,
+            *_contiguous(start), point, *_steps_and_rows(point), chain, figures,
             tol, max_iter, m, n, k, steps,
             PHI=phi, ADJOINT=adjoint, CARRY=k > 0, PRECISION=_precision(), **sizes.of_chain(n, k),
         )  # fmt: skip
@@ -171,6 +172,10 @@ def _precision() -> str:
 
 def _steps_and_rows(tensor: Tensor | None) -> tuple[int, int]:
     return (0, 0) if tensor is None else (tensor.stride(0), tensor.stride(1))
+
+
+def _rows_together(tensor: Tensor | None) -> Tensor | None:
+    return tensor if tensor is None or tensor.stride(-1) == 1 else tensor.contiguous()
 
 
 def _contiguous(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
