@@ -78,12 +78,8 @@ def available() -> dict[str, str]:
 def paths() -> dict[str, str]:
     """Activation -> the kernel that `auto` takes for it here, on the GPU if any, and why torch."""
     why = _of_this_machine("cuda")
-    return {
-        name: f"torch: {_not_known(name)}" if name not in FUSED
-        else "triton" if why is None
-        else f"torch: {why}"
-        for name in ACTIVATIONS
-    }  # fmt: skip
+    usual = "triton" if why is None else f"torch: {why}"
+    return {name: usual if name in FUSED else "torch: no Triton form" for name in ACTIVATIONS}
 
 
 def _is_settled(kernel: str, like: Tensor) -> bool:
@@ -114,7 +110,7 @@ def _obstacle(
 
 
 def _not_known(name: str) -> str:
-    return f"{name} has no Triton form ({', '.join(FUSED)} have)"
+    return f"{name} has no Triton form; {', '.join(FUSED)} have"
 
 
 # A plain dictionary: torch.compile looks into it, and not behind functools.cache.
@@ -136,7 +132,7 @@ def _look(device: str) -> str | None:
     if device != "cuda":
         return f"it is on the {device}, not on a CUDA GPU"
     if not torch.cuda.is_available():
-        return "torch sees no CUDA GPU"
+        return "there is no CUDA GPU that torch can use"
     if torch.version.hip is not None:
         return "it was written for NVIDIA's GPUs"
     if torch.cuda.get_device_capability() < (8, 0):

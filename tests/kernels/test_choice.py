@@ -1,0 +1,100 @@
+"""Which kernel solves, and what is said where the one that was asked for cannot."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+import torch
+
+from idl_core import ImplicitFunctionInf, ImplicitFunctionTriu, ImplicitModel, ImplicitRNN
+from idl_core.activations import ACTIVATIONS
+from idl_core.kernels import KERNELS, available, choice, paths
+
+
+def on_this_machine(monkeypatch: pytest.MonkeyPatch, why: str | None) -> None:
+    monkeypatch.setattr(choice, "_obstacles", {"cuda": why, "cpu": why})
+
+
+def test_every_activation_has_a_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    on_this_machine(monkeypatch, None)
+    assert available() == {"torch": "yes", "triton": "yes"}
+    assert set(paths()) == set(ACTIVATIONS)
+    assert {name for name, path in paths().items() if path == "triton"} == set(choice.FUSED)
+    assert paths()["gelu"] == "torch: no Triton form"
+    on_this_machine(monkeypatch, "triton is not installed")
+    assert available()["triton"] == "no: triton is not installed"
+    assert paths()["relu"] == "torch: triton is not installed"
+
+
+@pytest.mark.parametrize("low_rank", [False, True])
+def test_triton_is_nothing_else(low_rank: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_this_machine(monkeypatch, "it is on the cpu, not on a CUDA GPU")
+    model = ImplicitModel(3, 2, 4, kernel="triton", low_rank=low_rank, rank=2 if low_rank else None)
+    with pytest.raises(ValueError, match=r"kernel='triton' cannot .* on the cpu.*kernel='auto'"):
+        model(torch.randn(2, 3))
+    rnn = ImplicitRNN(3, 2, 4, 4, kernel="triton")
+    with pytest.raises(ValueError, match="on the cpu"):
+        rnn(torch.randn(2, 3, 3))
+
+
+def test_auto_and_torch_are_the_same_on_a_cpu() -> None:
+    U = torch.randn(2, 3)
+    torch.manual_seed(0)
+    usual, auto = ImplicitModel(3, 2, 4, kernel="torch"), ImplicitModel(3, 2, 4)
+    auto.load_state_dict(usual.state_dict())
+    assert torch.equal(usual(U), auto(U))
+
+
+def test_a_kernel_of_no_name_is_refused() -> None:
+    assert KERNELS == ("auto", "torch", "triton")
+    with pytest.raises(ValueError, match="kernel must be one of auto, torch, triton, not 'cuda'"):
+        ImplicitModel(3, 2, 4, kernel="cuda")
+
+    class OnTorch(ImplicitFunctionInf):
+        kernel = "torch"
+
+    assert ImplicitModel(3, 2, 4, f=OnTorch).f.kernel == "torch"
+    assert ImplicitModel(3, 2, 4, f=OnTorch, kernel="auto").f.kernel == "auto"
+    with pytest.raises(ValueError, match="a triangular A needs no iteration"):
+        ImplicitModel(3, 2, 4, f=ImplicitFunctionTriu, kernel="triton")
+
+
+def test_copies_are_known_by_their_activation_too() -> None:
+    """Its functions may be other objects in a copy; its name is the same."""
+    model = ImplicitModel(3, 2, 4, activation="leaky_relu")
+    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert other.f.activation.name == "leaky_relu"
+
+    class Own(ImplicitFunctionInf):
+        @staticmethod
+        def phi(X: torch.Tensor) -> torch.Tensor:
+            return torch.relu(X)
+
+    assert ImplicitModel(3, 2, 4, f=Own).f.activation.name is None
+
+
+def test_auto_takes_triton_where_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decided without a GPU: tensors without data stand for ones on it."""
+    on_this_machine(monkeypatch, None)
+    solver = ImplicitModel(3, 2, 4).f.solver
+
+    class OnGPU(torch.Tensor):
+        is_cuda = True
+
+    def on_gpu(*shape: int) -> torch.Tensor:
+        return torch.empty(shape).as_subclass(OnGPU)
+
+    solvers, relu = (solver, solver), ACTIVATIONS["relu"]
+    assert choice.fused_dense("auto", relu, solvers, on_gpu(300, 300), on_gpu(4, 300))
+    assert not choice.fused_dense("torch", relu, solvers, on_gpu(9, 9), on_gpu(4, 9))
+    assert not choice.fused_dense("auto", ACTIVATIONS["gelu"], solvers, on_gpu(9, 9), on_gpu(4, 9))
+    assert not choice.fused_dense("auto", relu, solvers, on_gpu(9, 9).double(), on_gpu(4, 9))
+    wide = choice.WIDEST_AUTO + 1
+    assert not choice.fused_dense("auto", relu, solvers, on_gpu(wide, wide), on_gpu(4, wide))
+    assert choice.fused_dense("triton", relu, solvers, on_gpu(wide, wide), on_gpu(4, wide))
+    assert choice.fused_low_rank("auto", relu, solvers, on_gpu(999, 128), on_gpu(4, 999))
+    assert not choice.fused_low_rank("auto", relu, solvers, on_gpu(999, 129), on_gpu(4, 999))
+    assert choice.fused_recurrent("auto", relu, solvers, (on_gpu(4, 5, 1),), 20, 22)
+    assert not choice.fused_recurrent("auto", relu, solvers, (on_gpu(4, 5, 1),), 129, 1)
