@@ -16,7 +16,6 @@ import re
 import subprocess
 import sys
 import tempfile
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -56,7 +55,7 @@ def compiled(program: Any, constants: dict[str, Any], absent: set[str]) -> dict[
     from triton.compiler import ASTSource
 
     constants = constants | dict.fromkeys(absent)
-    warps = constants.pop("num_warps")
+    options = {name: constants.pop(name) for name in ("num_warps", "enable_fp_fusion")}
     signature = {}
     for name in program.arg_names:
         if name in constants:
@@ -72,7 +71,7 @@ def compiled(program: Any, constants: dict[str, Any], absent: set[str]) -> dict[
     }
     source = ASTSource(fn=program, signature=signature, constexprs=constants, attrs=aligned)
     target = GPUTarget("cuda", ARCHITECTURE, 32)
-    binary = triton.compile(source, target=target, options={"num_warps": warps})
+    binary = triton.compile(source, target=target, options=options)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "program.cubin"
         path.write_bytes(binary.asm["cubin"])
@@ -81,7 +80,7 @@ def compiled(program: Any, constants: dict[str, Any], absent: set[str]) -> dict[
     registers, stack = re.search(r"REG:(\d+) STACK:(\d+)", said).groups()  # type: ignore[union-attr]
     ptx = binary.asm["ptx"]
     return {
-        "warps": warps,
+        "warps": options["num_warps"],
         "registers": int(registers),
         "stack": int(stack),
         "shared": binary.metadata.shared,
@@ -111,7 +110,6 @@ def main() -> int:
         print("triton is not installed; it comes with torch for CUDA on Linux.")
         return 0
     os.environ.pop("TRITON_INTERPRET", None)
-    warnings.filterwarnings("ignore", message=".*FP_FUSION")
     if not arguments.json:
         print(f"{'program':48} {'warps':>5} {'regs':>5} {'spill B':>7} {'shared B':>9}  fma / mma")
     for row in measure(arguments.only):

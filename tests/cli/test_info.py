@@ -22,6 +22,10 @@ def test_json(
     assert facts["devices"]["cpu"]["torch_threads"] == torch.get_num_threads()
     assert len(facts["devices"]["gpus"]) == torch.cuda.device_count()
     assert facts["kernels"]["torch"] == "yes"
+    assert facts["activations"]["gelu"] == "torch: no Triton form"
+    if not torch.cuda.is_available():
+        assert facts["kernels"]["triton"].startswith("no: ")
+        assert facts["activations"]["relu"].startswith("torch: ")
     assert facts["data"]["root"] == str(tmp_path / "data")
     assert "digits" in facts["data"]["ready"]
     assert "mnist" in facts["data"]["absent"]
@@ -33,6 +37,7 @@ def test_screen(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info"]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["kernel", "torch", "yes"] in lines
+    assert ["activation", "elu", "torch:", "no", "Triton", "form"] in lines
     assert any(line[:2] == ["version", "idl"] for line in lines)
     assert any(line[:2] == ["device", "cpu"] for line in lines)
     assert any(line[:2] == ["data", "root"] for line in lines)

@@ -210,6 +210,26 @@ def test_gradient_of_a_row_of_zeros(name: str, others: float) -> None:
     assert torch.allclose(A.grad[1], factor * grad[1])
 
 
+@pytest.mark.parametrize("factor", [0.5, 3.0])
+def test_without_a_look_at_the_norm_it_is_the_same(factor: float) -> None:
+    """As on a GPU, where to look would be to wait: here torch.compile asks for that form."""
+    scale = PROJECTIONS["global"]
+    torch.manual_seed(0)
+    B = torch.randn(4, 4, dtype=torch.float64)
+    A = (factor * B / norm_inf(B)).requires_grad_()
+    compiled = torch.compile(scale, fullgraph=True, backend="eager")
+    weight = torch.randn_like(A)
+    results = []
+    for project in (scale, compiled):
+        value = project(A, 0.9)
+        results.append((value, *torch.autograd.grad((value * weight).sum(), A)))
+    assert torch.equal(results[0][0], results[1][0])
+    assert torch.allclose(results[0][1], results[1][1], rtol=1e-14)
+    zero = torch.zeros(3, 3, requires_grad=True)
+    compiled(zero, 0.9).sum().backward()
+    assert torch.equal(zero.grad, torch.ones(3, 3))
+
+
 def test_norm_inf_is_numpys() -> None:
     A = np.random.default_rng(0).normal(size=(4, 7))
     assert float(norm_inf(torch.tensor(A))) == pytest.approx(np.linalg.norm(A, np.inf))

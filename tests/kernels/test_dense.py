@@ -61,7 +61,7 @@ def check(A: Tensor, Z: Tensor, activation: str, kappa: float, max_iter: int = 3
 
 
 @pytest.mark.parametrize(
-    ("m", "n"), [(1, 1), (3, 5), (8, 16), (9, 20), (2, 33), (5, 128), (9, 129)]
+    ("m", "n"), [(1, 1), (3, 5), (8, 16), (9, 20), (2, 33), (5, 128), (3, 129)]
 )
 def test_sizes(m: int, n: int, device: str) -> None:
     A = contraction(n, 0.8, "random").to(device)
@@ -69,18 +69,15 @@ def test_sizes(m: int, n: int, device: str) -> None:
     check(A, Z, "tanh", 0.8)
 
 
-@pytest.mark.parametrize(
-    ("activation", "n"), [*((name, 12) for name in FUSED), ("silu", 140), ("relu", 140)]
-)
+@pytest.mark.parametrize(("activation", "n"), [*((name, 12) for name in FUSED), ("silu", 130)])
 def test_activations(activation: str, n: int, device: str) -> None:
     A = contraction(n, 0.8, "trained").to(device)
     Z = 2 * torch.randn(4, n, generator=torch.Generator().manual_seed(2)).to(device)
     check(A, Z, activation, 0.8 * 1.1)
 
 
-@pytest.mark.parametrize("n", [30, 150])
-@pytest.mark.parametrize("kappa", [0.99, 0.999])
-def test_slow_contractions_are_accelerated(kappa: float, n: int, device: str) -> None:
+@pytest.mark.parametrize(("n", "kappa"), [(30, 0.99), (30, 0.999), (130, 0.999)])
+def test_slow_contractions_are_accelerated(n: int, kappa: float, device: str) -> None:
     """Plain iteration takes over 1,000 and over 10,000 applications of the map."""
     A = contraction(n, kappa, "slow").to(device)
     Z = torch.rand(3, n, generator=torch.Generator().manual_seed(3)).sub(0.7).to(device)
@@ -100,20 +97,20 @@ def test_a_sample_is_solved_as_if_it_were_alone(device: str) -> None:
         assert int(report.forward.iterations) == int(together.forward.iterations[i])
 
 
-@pytest.mark.parametrize("n", [20, 140])
+@pytest.mark.parametrize("n", [20, 130])
 def test_without_an_equilibrium_it_stops_and_says_so(n: int, device: str) -> None:
     A = 2 * torch.roll(torch.eye(n), 1, 0).to(device)  # x = 2 P x + 1 > 0 has no solution
     Z = torch.ones(3, n, device=device)
-    X, report = solve(A, Z, max_iter=17)
-    with pytest.warns(ImplicitFunctionWarning, match="3 of 3 samples.*after 17 iterations"):
+    X, report = solve(A, Z, max_iter=7)
+    with pytest.warns(ImplicitFunctionWarning, match="3 of 3 samples.*after 7 iterations"):
         tell(report)
     assert not report.forward.converged.any()
-    assert report.forward.iterations.tolist() == [17, 17, 17]
+    assert report.forward.iterations.tolist() == [7, 7, 7]
     assert X.shape == (3, n)
 
 
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # of the interpreter's NumPy
-@pytest.mark.parametrize("n", [20, 140])
+@pytest.mark.parametrize("n", [20, 130])
 def test_what_is_not_finite_is_given_up_alone(n: int, device: str) -> None:
     A = contraction(n, 0.8, "random").to(device)
     Z = torch.randn(5, n, generator=torch.Generator().manual_seed(5)).to(device)
@@ -143,8 +140,8 @@ def test_the_adjoint_of_what_is_not_finite_ends(device: str) -> None:
     assert not A.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("n", [20, 140])
-def test_layout_does_not_matter(n: int, device: str) -> None:
+def test_layout_does_not_matter(device: str) -> None:
+    n = 20
     A = contraction(n, 0.8, "random").to(device)
     Z = torch.randn(6, n, generator=torch.Generator().manual_seed(6)).to(device)
     X, _ = solve(A, Z, "silu")

@@ -11,14 +11,19 @@ from pathlib import Path
 import pytest
 import torch
 
+HERE = Path(__file__).parent
+OF_PROGRAMS = [
+    HERE / f"test_{name}.py" for name in ("dense", "low_rank", "recurrent", "with_torch")
+]
+
 
 @pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") == "1", reason="this is that process")
 @pytest.mark.skipif(torch.cuda.is_available(), reason="they run on the GPU")
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
 def test_the_programs_under_the_interpreter() -> None:
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-x"]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
     done = subprocess.run(
-        [*command, str(Path(__file__).parent)],
+        [*command, *map(str, OF_PROGRAMS)],
         env=os.environ | {"TRITON_INTERPRET": "1"},
         capture_output=True,
         text=True,

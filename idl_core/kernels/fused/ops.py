@@ -51,9 +51,10 @@ def solve_chain(
         tol: bound on the residual; in the adjoint in units of the largest gradient in a tile.
 
     Returns:
-        The chain (steps + 1, m, n + k), of s_j and c_j, the last with a carry alone; in the adjoint
-        one place later, the first with a carry alone; where k = 0, (steps, m, n). And the figures
-        (3, m): each sample's worst residual, its bound, and its most applications of the map.
+        The chain (steps + 1, m, n + k), of s_j and c_j, the last with a carry alone beside zeros;
+        in the adjoint one place later, the first with a carry alone; where k = 0, (steps, m, n).
+        And the figures (3, m): each sample's worst residual, its bound, and its most applications
+        of the map.
     """
     n = W.shape[0] - k
     chain, figures = _chain_outputs(W, m, steps, k)

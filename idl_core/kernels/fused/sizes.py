@@ -18,6 +18,8 @@ HIGHEST_RANK = 128
 # Samples of a program: the fewest that a product takes without waste.
 ROWS = 8
 _MOST_ROWS = 64
+# As triton does by default, and warns that it may not for ever.
+_COMPILE = {"enable_fp_fusion": True}
 # Where no card can be asked (the interpreter): an H100's multiprocessors.
 _PROCESSORS = 132
 
@@ -36,21 +38,20 @@ def of_chain(n: int, k: int) -> dict[str, Any]:
     """For `solve_chain`: n states, k numbers carried on."""
     width, carried = padded(n), padded(k)
     warps = min(8, padded(width + (carried if k else 0)) // 16)
-    return {"N": width, "K": carried, "ROWS": ROWS, "num_warps": max(2, warps)}
+    return {"N": width, "K": carried, "ROWS": ROWS, "num_warps": max(2, warps)} | _COMPILE
 
 
 def of_streamed(rows: int) -> dict[str, Any]:
     """For `solve_streamed`."""
     sizes = {"ROWS": rows, "COLUMNS": 64, "DEPTH": 32, "STAGES": 3}
-    return sizes | {"num_warps": 4 if rows <= 16 else 8}
+    return sizes | {"num_warps": 4 if rows <= 16 else 8} | _COMPILE
 
 
 def of_low_rank(r: int) -> dict[str, Any]:
     """For `solve_low_rank`."""
-    few = r <= 32
-    return {"ROWS": ROWS, "COLUMNS": 64 if few else 32, "RANK": padded(r)} | {
-        "num_warps": 4 if few else 8
-    }
+    columns, warps = (64, 4) if r <= 32 else (32, 8)
+    sizes = {"ROWS": ROWS, "COLUMNS": columns, "RANK": padded(r)}
+    return sizes | {"num_warps": warps} | _COMPILE
 
 
 def streamed_rows(m: int, like: Tensor) -> int:
