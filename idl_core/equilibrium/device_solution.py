@@ -67,9 +67,9 @@ class DeviceSolution(Solution):
         if not self.figures.is_cuda:
             self._say(what)
             return
-        say_late_warnings(wait=False)
-        if torch.cuda.is_current_stream_capturing():
+        if torch.cuda.is_current_stream_capturing():  # where to ask an event is forbidden too
             return
+        say_late_warnings(wait=False)
         host = torch.empty(self.figures.shape, pin_memory=True)
         host.copy_(self.figures, non_blocking=True)
         done = torch.cuda.Event()

@@ -107,7 +107,8 @@ class _Chain(torch.autograd.Function):
             m, steps, k, how.phi, True, how.grad_tol, how.grad_max_iter,
         )  # fmt: skip
         of_drive = adjoint[1:] if k else adjoint
-        how.tell(of_drive[0, :, :n], figures)
+        # A copy where the rest of the sequence would be kept with it.
+        how.tell(of_drive[0, :, :n].clone() if k else of_drive[0], figures)
         of_W = None
         if ctx.needs_input_grad[0]:
             of_W = of_drive.flatten(0, 1).T @ known.flatten(0, 1)
@@ -206,7 +207,7 @@ def recurrent(
     # What the inputs drive is one product, before the first step.
     drive = F.linear(U.transpose(0, 1), torch.cat((B[:, :p], D[:, :p])))
     states, carries, figures = _Chain.apply(W, drive, h0, k, how)
-    report.forward = DeviceSolution(states[-1].detach(), figures, how.tol)
+    report.forward = DeviceSolution(states[-1].detach().clone(), figures, how.tol)
     outputs = carries.transpose(0, 1) if all_outputs else carries[-1]
     result: Tensor = outputs.to(_result((left, B, C, D, U, h0)))
     return result
