@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import pickle
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -73,6 +75,21 @@ def test_copies_are_known_by_their_activation_too() -> None:
             return torch.relu(X)
 
     assert ImplicitModel(3, 2, 4, f=Own).f.activation.name is None
+
+
+def test_without_triton_all_else_works() -> None:
+    """It is looked for and never imported until a program is to run."""
+    code = (
+        "import sys, torch\n"
+        "assert 'triton' not in sys.modules\n"
+        "sys.modules['triton'] = None\n"  # as where it is not installed
+        "from idl_core import ImplicitModel, ImplicitRNN, kernels\n"
+        "ImplicitModel(3, 2, 4)(torch.randn(2, 3)).sum().backward()\n"
+        "ImplicitRNN(3, 2, 4, 4)(torch.randn(2, 3, 3)).sum().backward()\n"
+        "assert kernels.available()['triton'] == 'no: triton is not installed'\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_auto_takes_triton_where_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
