@@ -21,7 +21,7 @@ def on_this_machine(monkeypatch: pytest.MonkeyPatch, why: str | None) -> None:
 
 def test_every_activation_has_a_path(monkeypatch: pytest.MonkeyPatch) -> None:
     on_this_machine(monkeypatch, None)
-    assert available() == {"torch": "yes", "triton": "yes"}
+    assert available()["triton"] == "yes"
     assert set(paths()) == set(ACTIVATIONS)
     assert {name for name, path in paths().items() if path == "triton"} == set(choice.FUSED)
     assert paths()["gelu"] == "torch: no Triton form"
