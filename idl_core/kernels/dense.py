@@ -24,7 +24,7 @@ def solve_dense(
     by_tiles = tiled.solve_dense(A, Z, X0, activation, solver, relative=False)
     if by_tiles is not None:
         return by_tiles
-    transposed = A.T
+    Z, transposed = Z.contiguous(), A.T  # the solvers work on rows
     phi_ = activation.phi_
 
     def step(X: Tensor, out: Tensor) -> Tensor:
@@ -44,6 +44,8 @@ def solve_dense_adjoint(
     by_tiles = tiled.solve_dense(A.T, grad, None, slope, solver, relative=True)
     if by_tiles is not None:
         return by_tiles
+
+    grad, slope = grad.contiguous(), slope.contiguous()
 
     def step(V: Tensor, out: Tensor) -> Tensor:
         return torch.addmm(grad, V, A, out=out).mul_(slope)
