@@ -20,3 +20,5 @@ for benchmark in equilibrium training projections; do
     printf '\n== %s\n' "$benchmark"
     .venv/bin/python "benchmarks/$benchmark.py"
 done
+printf '\n== sim\n'
+.venv/bin/python benchmarks/sim.py --only time exact maps --peer-rows 16
