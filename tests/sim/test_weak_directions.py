@@ -7,6 +7,7 @@ import pytest
 import torch
 from reference import optimum
 
+from idl_core.sim.solvers.admm_rows import ADMMSettings, solve_rows
 from idl_core.sim.solvers.best_answers import BestAnswers
 from idl_core.sim.solvers.gram import Gram
 from idl_core.sim.solvers.row_problem import RowProblem
@@ -58,3 +59,20 @@ def test_there_is_no_split_where_it_would_not_help() -> None:
     assert Spectrum.of(Gram(matrix=M.T @ M, samples=120), 1e-12) is None  # none is weak
     assert Spectrum.of(Gram(matrix=M.T @ M, samples=120), 0.0) is None
     assert Spectrum.of(Gram(data=M[:10]), L1) is None
+
+
+def test_it_is_for_rows_that_are_open_and_have_no_quadratic_penalty(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It knows λ‖·‖₁ alone; and the eigenvectors cost as much as a few factors."""
+
+    def refuse(gram: Gram, l1: float) -> None:
+        raise AssertionError("nothing here needs the spectrum")
+
+    monkeypatch.setattr(Spectrum, "of", refuse)
+    M = nearly_collinear(120)
+    z = (M @ torch.linspace(-0.1, 0.1, D, dtype=torch.float64))[None]
+    gram = Gram(matrix=M.T @ M, samples=120)
+    for l2, gap_tol in ((0.3, 1e-12), (0.0, 10.0)):
+        rows = RowProblem(gram, z @ M, (z * z).sum(1), gram.diagonal().sqrt(), 0, 0.0, L1, l2)
+        solve_rows(rows, ADMMSettings(gap_tol, 120, 1.6, 1))

@@ -78,9 +78,11 @@ def solve_rows(
         if not len(loop.rows) or loop.count >= settings.max_iter:
             break
         loop.stage()
-        if loop.count == _FIRST_POLISH and (spectrum := factors.spectrum(problem.l1)):
+        if loop.count == _FIRST_POLISH and not problem.l2:
             (hard,) = (loop.best.relative_gap() > settings.gap_tol).nonzero(as_tuple=True)
-            solve_weak(loop.best, hard, spectrum, settings.gap_tol)
+            spectrum = factors.spectrum(problem.l1) if len(hard) else None
+            if spectrum is not None:
+                solve_weak(loop.best, hard, spectrum, settings.gap_tol)
     best = loop.best
     sparsify(best, settings.gap_tol)
     return RowAnswers(best.v, best.objective, best.gap(), loop.iterations, history)
