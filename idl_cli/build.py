@@ -15,6 +15,7 @@ from torch import nn
 
 from idl_cli import schema, sequence_options
 from idl_cli.errors import InputError, close_match
+from idl_cli.implicit_options import ImplicitOptions
 from idl_core import functions
 from idl_core.models import CNN, GPT, GRU, LSTM, MLP, ImplicitGPT, ImplicitModel, ImplicitRNN
 from idl_core.training import (
@@ -37,24 +38,31 @@ _WELLPOSED = {
 }
 
 
+def _equilibrium(config: ImplicitOptions) -> dict[str, Any]:
+    """What an equilibrium is told, whichever model it is part of."""
+    return {
+        "f": _WELLPOSED[config.wellposed],
+        "no_D": config.no_D,
+        "bias": config.bias,
+        "mitr": config.mitr,
+        "grad_mitr": config.grad_mitr,
+        "tol": config.tol,
+        "grad_tol": config.grad_tol,
+        "kappa": config.kappa,
+        "is_low_rank": config.is_low_rank,
+        "rank": config.rank,
+        "activation": config.activation,
+        "projection": config.projection,
+        "kernel": config.kernel,
+    }
+
+
 def _implicit(config: schema.ImplicitConfig, dataset: Dataset) -> nn.Module:
     return ImplicitModel(
         math.prod(dataset.input_shape),
         dataset.output_dim,
         config.hidden_dim,
-        f=_WELLPOSED[config.wellposed],
-        no_D=config.no_D,
-        bias=config.bias,
-        mitr=config.mitr,
-        grad_mitr=config.grad_mitr,
-        tol=config.tol,
-        grad_tol=config.grad_tol,
-        kappa=config.kappa,
-        is_low_rank=config.is_low_rank,
-        rank=config.rank,
-        activation=config.activation,
-        projection=config.projection,
-        kernel=config.kernel,
+        **_equilibrium(config),
     )
 
 
@@ -86,19 +94,7 @@ def _rnn(config: sequence_options.RNNConfig, dataset: Dataset) -> nn.Module:
         config.implicit_hidden_dim,
         config.hidden_dim,
         differences=config.differences,
-        f=_WELLPOSED[config.wellposed],
-        no_D=config.no_D,
-        bias=config.bias,
-        mitr=config.mitr,
-        grad_mitr=config.grad_mitr,
-        tol=config.tol,
-        grad_tol=config.grad_tol,
-        kappa=config.kappa,
-        is_low_rank=config.is_low_rank,
-        rank=config.rank,
-        activation=config.activation,
-        projection=config.projection,
-        kernel=config.kernel,
+        **_equilibrium(config),
     )
 
 

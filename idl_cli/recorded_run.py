@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from idl_cli.errors import InputError
-from idl_cli.schema import ImplicitConfig, ModelConfig, TrainConfig, train_config
-from idl_cli.sequence_options import RNNConfig
+from idl_cli.implicit_options import ImplicitOptions
+from idl_cli.schema import ModelConfig, TrainConfig, train_config
 from idl_cli.sim_options import SimConfig, sim_config
 from idl_cli.typed_settings import read_value
 
@@ -60,7 +60,7 @@ def model_of(config: TrainConfig | SimConfig, checkpoint: Checkpoint) -> ModelCo
         model = config.model
     else:
         model = read_value(ModelConfig, belongings(checkpoint).get("model"), "model")
-    if isinstance(model, ImplicitConfig | RNNConfig) and model.kernel == "triton":
+    if isinstance(model, ImplicitOptions) and model.kernel == "triton":
         return replace(model, kernel="auto")
     return model
 

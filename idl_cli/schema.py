@@ -13,18 +13,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, get_args
 
+from idl_cli.implicit_options import Activation, ImplicitOptions, check_rank
 from idl_cli.sequence_options import (
-    Activation,
     AttentionConfig,
     GPTConfig,
     GRUConfig,
-    Kernel,
     LSTMConfig,
     RNNConfig,
     SpikyConfig,
     TextConfig,
     TimeSeriesConfig,
-    check_rank,
 )
 from idl_cli.typed_settings import (
     Count,
@@ -41,25 +39,12 @@ from idl_cli.typed_settings import (
 
 
 @dataclass(frozen=True)
-class ImplicitConfig:
+class ImplicitConfig(ImplicitOptions):
     """X = φ(AX + BU), Ŷ = CX + DU."""
 
     name: Literal["implicit"] = "implicit"
     hidden_dim: Count = 100
-    activation: Activation = "relu"
-    wellposed: Literal["inf", "triu", "none"] = "inf"
-    projection: Literal["ball", "row", "global"] = "global"
-    kappa: Fraction = 0.99
-    no_D: bool = False
-    bias: bool = False
-    is_low_rank: bool = False
-    rank: Count | None = None
-    mitr: Count = 300
-    grad_mitr: Count = 300
-    tol: Positive = 3e-6
-    grad_tol: Positive = 3e-6
     init_from: str | None = None
-    kernel: Kernel = "auto"
 
     def __post_init__(self) -> None:
         check_rank(self.rank, self.is_low_rank, "hidden_dim", self.hidden_dim)

@@ -5,33 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from idl_cli.implicit_options import ImplicitOptions, check_rank
 from idl_cli.typed_settings import Count, Fraction, Natural, OpenFraction, Positive
-
-Activation = Literal["relu", "leaky_relu", "tanh", "sigmoid", "silu", "gelu", "elu", "softplus"]
-Kernel = Literal["auto", "torch", "triton"]
 
 
 @dataclass(frozen=True)
-class RNNConfig:
+class RNNConfig(ImplicitOptions):
     """A recurrent network whose step is an implicit model."""
 
     name: Literal["rnn"] = "rnn"
     hidden_dim: Count = 22
     implicit_hidden_dim: Count = 20
     differences: bool = False
-    activation: Activation = "relu"
-    wellposed: Literal["inf", "triu", "none"] = "inf"
-    projection: Literal["ball", "row", "global"] = "global"
-    kappa: Fraction = 0.99
-    no_D: bool = False
-    bias: bool = False
-    is_low_rank: bool = False
-    rank: Count | None = None
-    mitr: Count = 300
-    grad_mitr: Count = 300
-    tol: Positive = 3e-6
-    grad_tol: Positive = 3e-6
-    kernel: Kernel = "auto"
 
     def __post_init__(self) -> None:
         check_rank(self.rank, self.is_low_rank, "implicit_hidden_dim", self.implicit_hidden_dim)
@@ -130,16 +115,6 @@ class TextConfig:
     val_fraction: Fraction = 0.1
     test_fraction: OpenFraction = 0.1
     download: bool = True
-
-
-def check_rank(rank: int | None, is_low_rank: bool, of: str, size: int) -> None:
-    """Raise ValueError unless `rank` is given with is_low_rank alone, and within the size."""
-    if is_low_rank and rank is None:
-        raise ValueError("rank is needed with is_low_rank=true")
-    if rank is not None and not is_low_rank:
-        raise ValueError(f"rank={rank} has no effect unless is_low_rank=true")
-    if rank is not None and rank > size:
-        raise ValueError(f"rank={rank}: it must be at most {of}={size}")
 
 
 def check_heads(n_embd: int, n_head: int) -> None:

@@ -52,10 +52,10 @@ class RunConfig:
 
 
 @dataclass(frozen=True)
-class ADMMConfig:
-    """See `idl_core.sim.solvers.ADMMSolver`."""
+class ADMMOptions:
+    """What ADMM is told, in one process or in several."""
 
-    name: Literal["admm"] = "admm"
+    name: str = ""
     lambda_z: NonNegative = 1e-6
     lambda_y: NonNegative = 1e-6
     elastic_net: bool = False
@@ -71,22 +71,18 @@ class ADMMConfig:
 
 
 @dataclass(frozen=True)
-class ADMMMultiGPUConfig:
+class ADMMConfig(ADMMOptions):
+    """See `idl_core.sim.solvers.ADMMSolver`."""
+
+    name: Literal["admm"] = "admm"
+
+
+@dataclass(frozen=True)
+class ADMMMultiGPUConfig(ADMMOptions):
     """See `idl_core.sim.solvers.ADMMMultiGPUSolver`."""
 
     name: Literal["admm_multigpu"] = "admm_multigpu"
-    lambda_z: NonNegative = 1e-6
-    lambda_y: NonNegative = 1e-6
-    elastic_net: bool = False
-    l1_ratio: Share = 0.5
-    well_pose: bool = True
-    regen_states: bool = False
-    gap_tol: Positive = 1e-5
-    max_iter: Count = 2000
-    relaxation: Step = 1.6
-    polish_rounds: Natural = 16
     batch_feature_size: Count = 64
-    tol: NonNegative = 0.0
     devices: Count | None = None
     threads: Count = 1
     timeout: Positive = 1800.0
