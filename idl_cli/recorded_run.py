@@ -66,7 +66,7 @@ def model_of(config: TrainConfig | SimConfig, checkpoint: Checkpoint) -> ModelCo
 
 
 def belongings(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What a checkpoint says that it belongs to, see `training_job.fingerprint`.
+    """What a checkpoint says that it belongs to, see `training_parts.fingerprint`.
 
     Returns: model, task, input_shape, output_dim. Raises: InputError where it does not say.
     """

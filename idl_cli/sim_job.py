@@ -27,7 +27,8 @@ from idl_cli.sim_options import SIMConfig, SimConfig, sim_config
 from idl_cli.sim_results import draw_figures, print_learned
 from idl_cli.stop_signals import StopSignals
 from idl_cli.teacher import FOLDER, Teacher, find_teacher, train_teacher
-from idl_cli.training_job import fingerprint, recording
+from idl_cli.training_job import recording
+from idl_cli.training_parts import fingerprint
 from idl_core.sim import SIM, NotEnoughMemory, NotRescalable, rescaled
 from idl_core.sim.memory import solve_bytes, states_bytes
 from idl_core.sim.solvers import (

@@ -18,7 +18,7 @@ from idl_cli.schema import CNNConfig, DataConfig, MLPConfig, TrainConfig
 from idl_cli.sim_options import RunConfig, SimConfig
 from idl_cli.stop_signals import StopSignals
 from idl_cli.trained_model import load_trained, read_trained
-from idl_cli.training_job import Ingredients, build_parts, fingerprint, train_parts
+from idl_cli.training_parts import Ingredients, build_parts, fingerprint, train_parts
 from idl_core.training import Callback, CheckpointFolder, Figures, Team, evaluate
 
 FOLDER = "teacher"  # of a run of idl sim, where the checkpoints of its teacher are

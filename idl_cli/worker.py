@@ -31,7 +31,7 @@ def _train(folder: Path, channel: Channel) -> None:
     from idl_cli.ranks import process_group
     from idl_cli.schema import train_config
     from idl_cli.stop_signals import StopSignals
-    from idl_cli.training_job import build_parts, train_parts
+    from idl_cli.training_parts import build_parts, train_parts
     from idl_core.training import Callback, CheckpointFolder
 
     job: dict[str, Any] = json.loads((folder / "job.json").read_text())

@@ -205,6 +205,16 @@ def test_a_cut_that_leaves_nothing_is_refused(
         get(val_fraction=0.9999)
 
 
+def test_the_digits_of_a_scikit_learn_that_keeps_them_elsewhere(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    usual = load("digits")
+    monkeypatch.setattr("idl_datasets.digits.find_spec", lambda name: None)
+    other = load("digits")
+    assert torch.equal(other.train.x, usual.train.x)
+    assert torch.equal(other.test.y, usual.test.y)
+
+
 @pytest.mark.parametrize("fraction", [-0.1, 1, 1.5, float("nan"), "0.1", None])
 def test_a_fraction_out_of_range_is_refused(fraction: Any) -> None:
     with pytest.raises(DatasetError, match="val_fraction="):

@@ -82,6 +82,7 @@ def test_the_root_is_where_files_are_looked_for(
 def test_what_is_not_used_is_not_imported() -> None:
     code = (
         "import sys, idl_datasets as d; d.names(); d.is_ready('mnist'); d.is_ready('cifar10');"
+        "d.load('digits');"
         "print(sorted({'torchvision', 'sklearn', 'PIL', 'idl_core', 'idl_cli'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,0 +1,77 @@
+"""A training shared by ranks: workers started here, or processes that were there already."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from idl_cli.forecast import NAME as FORECAST
+from idl_cli.job import Interrupted
+from idl_cli.run_directory import RunDirectory
+from idl_cli.schema import as_plain
+from idl_cli.stop_signals import StopSignals
+from idl_cli.training_parts import Ingredients, Outcome, fingerprint, train_parts
+from idl_core.training import Callback, Callbacks, CheckpointFolder, Team
+
+
+def lead(
+    parts: Ingredients,
+    devices: list[torch.device],
+    callback: Callbacks,
+    say: Callable[[str], None],
+    directory: RunDirectory,
+    stop: StopSignals,
+    team: Team,
+    *,
+    resume: bool,
+    fitted: Callable[[Outcome], None],
+) -> Outcome:
+    """Train in this process, the first of a team, or in a worker for each of several devices.
+
+    Args:
+        fitted: told how it stands before the test split is evaluated; workers do not tell that.
+
+    Raises: InputError, RunFailed.
+    """
+    mark, config = fingerprint(parts.config.model, parts.dataset), parts.config
+    plan: dict[str, Any] = {
+        "checkpoints": str(directory.checkpoints),
+        "fingerprint": mark,
+        "forecast": str(directory.figures / FORECAST),
+        "resume": resume,
+    }
+    if len(devices) > 1:
+        from idl_cli.worker_pool import run_pool
+
+        plan |= {"config": as_plain(config)}
+        return Outcome.of_plain(run_pool(plan, devices, callback, say, stop))
+    team.first(plan)
+    checkpoints = CheckpointFolder(directory.checkpoints, mark)
+    forecast = Path(plan["forecast"])
+    return train_parts(
+        parts, callback, say, checkpoints, stop, forecast, resume=resume, team=team, fitted=fitted
+    )
+
+
+def follow(parts: Ingredients, stop: StopSignals, team: Team) -> Outcome:
+    """Take part in the training that rank 0 records. Raises: SystemExit, Interrupted."""
+    plan: dict[str, Any] = team.first({})
+    if not plan:  # rank 0 was refused its directory, and says so
+        raise SystemExit(2)
+    checkpoints = CheckpointFolder(Path(plan["checkpoints"]), plan["fingerprint"])
+    outcome = train_parts(
+        parts,
+        Callback(),
+        lambda text: None,
+        checkpoints,
+        stop,
+        Path(plan["forecast"]),
+        resume=plan["resume"],
+        team=team,
+    )
+    if outcome.result.interrupted:
+        raise Interrupted("", stop.exit_code, stop.received)
+    return outcome
