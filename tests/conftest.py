@@ -2,7 +2,54 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+from pathlib import Path
+
+# The tests' matrices are tiny: a second thread costs more than it gives, in the processes that they
+# start too. Set before torch is loaded.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import pytest
 import torch
 
-# The tests' matrices are tiny: a second thread costs more than it gives.
+from idl_core import ImplicitModel, ImplicitRNN
+
 torch.set_num_threads(1)
+
+# Tests that wait for other processes. They go first: beside them the other worker of `pytest -n 2`
+# has the short ones to do, and neither is left with a long one at the end.
+_SLOW_FIRST = (
+    "test_train_slurm.py",
+    "test_train_launchers.py",
+    "test_train_devices.py",
+    "test_interpreted.py",
+    "test_kill.py",
+    "test_admm_multi_gpu.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {name: number for number, name in enumerate(_SLOW_FIRST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _what_numba_compiles_is_there(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Once a checkout: compiling takes longer than a test may, and two processes that do it at the
+    same time would do it twice."""
+    with open(_shared(tmp_path_factory) / "compiling", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for dtype in (torch.float32, torch.float64):
+            for model, shape in (
+                (ImplicitModel(2, 1, 4), (2, 2)),
+                (ImplicitModel(2, 1, 5), (2, 2)),
+                (ImplicitRNN(2, 1, 4, 2), (2, 2, 2)),
+            ):
+                model.to(dtype)(torch.ones(shape, dtype=dtype)).sum().backward()
+
+
+def _shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all workers of pytest-xdist see: each has its own below it."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,6 +86,37 @@ def idl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         code = main(words)
         captured = capsys.readouterr()
         return Answer(code, captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def kept() -> dict[tuple[str, ...], tuple[Answer, Path]]:
+    """What `once` has run: its answers, and untouched copies of its runs."""
+    return {}
+
+
+@pytest.fixture
+def once(
+    idl: Idl,
+    kept: dict[tuple[str, ...], tuple[Answer, Path]],
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Idl:
+    """As `idl`, for a run that many tests begin from: made once, each test has a copy of its own.
+
+    The words name its folder: `once("train", *tiny, "hydra.run.dir=trained")`.
+    """
+
+    def call(*words: str) -> Answer:
+        if words not in kept:
+            answer = idl(*words)
+            copy = tmp_path_factory.mktemp("kept") / "run"
+            shutil.copytree(answer.run, copy)
+            kept[words] = answer, copy
+        else:
+            shutil.copytree(kept[words][1], tmp_path / kept[words][0].run)
+        return kept[words][0]
 
     return call
 

@@ -16,8 +16,8 @@ from .conftest import Answer, Idl
 
 
 @pytest.fixture
-def trained(idl: Idl, tiny: list[str]) -> Answer:
-    answer = idl("train", *tiny, "hydra.run.dir=trained")
+def trained(once: Idl, tiny: list[str]) -> Answer:
+    answer = once("train", *tiny, "hydra.run.dir=trained")
     assert answer.code == 0, answer.err
     return answer
 

@@ -28,9 +28,9 @@ TINY = [
 
 
 @pytest.fixture
-def trained(idl: Idl, tmp_path: Path) -> Answer:
+def trained(once: Idl, tmp_path: Path) -> Answer:
     (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
-    answer = idl("train", "model=attention", *TINY, "hydra.run.dir=trained")
+    answer = once("train", "model=attention", *TINY, "hydra.run.dir=trained")
     assert answer.code == 0, answer.err
     return answer
 

@@ -34,8 +34,8 @@ def small(arrays: Path) -> list[str]:
 
 
 @pytest.fixture
-def learned(idl: Idl, small: list[str]) -> Answer:
-    answer = idl("sim", *small, "hydra.run.dir=learned")
+def learned(once: Idl, small: list[str]) -> Answer:
+    answer = once("sim", *small, "hydra.run.dir=learned")
     assert answer.code == 0, answer.err
     return answer
 

@@ -135,9 +135,9 @@ def test_auto_goes_on_if_there_is_something_to_go_on_with(idl: Idl, tiny: list[s
     ],
 )
 def test_what_resuming_cannot_change(
-    idl: Idl, tiny: list[str], typed: str, said: str, tmp_path: Path
+    idl: Idl, once: Idl, tiny: list[str], typed: str, said: str, tmp_path: Path
 ) -> None:
-    idl("train", *tiny, "trainer.max_epochs=1", "hydra.run.dir=run")
+    once("train", *tiny, "trainer.max_epochs=1", "hydra.run.dir=run")
     before = {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
     answer = idl("train", "trainer.resume=run", typed)
     assert answer.code == 2
@@ -177,9 +177,9 @@ def test_a_damaged_newest_checkpoint_falls_back_and_says_so(
     ],
 )
 def test_a_configuration_from_elsewhere_is_checked(
-    idl: Idl, tiny: list[str], tmp_path: Path, text: str | None, said: str
+    idl: Idl, once: Idl, tiny: list[str], tmp_path: Path, text: str | None, said: str
 ) -> None:
-    idl("train", *tiny, "trainer.max_epochs=1", "hydra.run.dir=run")
+    once("train", *tiny, "trainer.max_epochs=1", "hydra.run.dir=run")
     path = tmp_path / "run" / "config.yaml"
     if text is None:
         values: dict[str, Any] = yaml.safe_load(path.read_text())
@@ -192,10 +192,10 @@ def test_a_configuration_from_elsewhere_is_checked(
     assert answer.err.count("\n") == 1
 
 
-def test_a_run_in_use_is_left_alone(idl: Idl, tiny: list[str], tmp_path: Path) -> None:
+def test_a_run_in_use_is_left_alone(idl: Idl, once: Idl, tiny: list[str], tmp_path: Path) -> None:
     from idl_cli.run_directory import RunDirectory
 
-    idl("train", *tiny, "trainer.max_epochs=1", "hydra.run.dir=run")
+    once("train", *tiny, "trainer.max_epochs=1", "hydra.run.dir=run")
     holder = RunDirectory(tmp_path / "run")
     answer = idl("train", "trainer.resume=run")
     assert answer.code == 2

@@ -6,21 +6,6 @@ import signal
 from collections.abc import Iterator
 
 import pytest
-import torch
-
-from idl_core import ImplicitModel, ImplicitRNN
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _what_numba_compiles_is_there() -> None:
-    """Once a checkout: compiling takes longer than a test may."""
-    for dtype in (torch.float32, torch.float64):
-        for model, shape in (
-            (ImplicitModel(2, 1, 4), (2, 2)),
-            (ImplicitModel(2, 1, 5), (2, 2)),
-            (ImplicitRNN(2, 1, 4, 2), (2, 2, 2)),
-        ):
-            model.to(dtype)(torch.ones(shape, dtype=dtype)).sum().backward()
 
 
 @pytest.fixture(autouse=True)
