@@ -18,6 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from idl_cli.composition import compose_a_run_once, validate_each_shape_once
 from idl_cli.errors import InputError
 from idl_cli.plugins import (
     check_plugins,
@@ -25,7 +26,6 @@ from idl_cli.plugins import (
     is_pool,
     launcher_errors,
     prefer_own_choices,
-    validate_each_shape_once,
 )
 from idl_cli.ranks import Ranks
 from idl_cli.refusals import COMPOSITION_ERRORS, refusal
@@ -173,6 +173,7 @@ def run_hydra_command(
     words = list(arguments)
     _check_flags(words)
     prefer_own_choices()
+    compose_a_run_once()
     validate_each_shape_once()
     invocation = _invocation = Invocation(check)
     try:

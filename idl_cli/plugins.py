@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Sequence
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
-from hydra.plugins.sweeper import Sweeper
 from omegaconf import DictConfig, OmegaConf
 
 from idl_cli.errors import InputError
@@ -32,31 +30,6 @@ def prefer_own_choices() -> None:
     for group, names in _OWN.items():
         for name in names:
             registered.get(group, {}).pop(f"{name}.yaml", None)
-
-
-def validate_each_shape_once() -> None:
-    """Have Hydra compose in advance not every job of a sweep but one of each shape.
-
-    Jobs that choose the same from the groups and set the same keys differ in values alone, which
-    Hydra does not judge. Each job is composed once more where it runs: for a hundred tiny
-    jobs composing them here, one after another, takes longer than the jobs.
-    """
-    Sweeper.validate_batch_is_legal = _validate_shapes  # type: ignore[method-assign, assignment]
-
-
-_validate_all = Sweeper.validate_batch_is_legal
-
-
-def _validate_shapes(sweeper: Sweeper, batch: Sequence[Sequence[str]]) -> None:
-    context = getattr(sweeper, "hydra_context", None)
-    assert context is not None
-    keys = {word.partition("=")[0] for words in batch for word in words}
-    chosen = {key for key in keys if context.config_loader.get_group_options(key.strip("+~"))}
-    shapes: dict[frozenset[str], Sequence[str]] = {}
-    for words in batch:
-        shape = (word if (key := word.partition("=")[0]) in chosen else key for word in words)
-        shapes.setdefault(frozenset(shape), words)
-    _validate_all(sweeper, list(shapes.values()))
 
 
 def check_plugins(config: DictConfig) -> None:

@@ -34,6 +34,20 @@ def test_a_sweep_ends_in_one_table_best_first(idl: Idl, tiny: list[str]) -> None
         assert f"{job['test']['accuracy']:.4f}" in line
 
 
+@pytest.mark.parametrize(
+    "words", [["hydra.mode=MULTIRUN"], ["--config-dir", "mine", "experiment=sweep"]]
+)
+def test_a_sweep_can_be_asked_for_in_hydras_other_ways(
+    idl: Idl, tiny: list[str], tmp_path: Path, words: list[str]
+) -> None:
+    mine = tmp_path / "mine" / "experiment"
+    mine.mkdir(parents=True)
+    (mine / "sweep.yaml").write_text("# @package _global_\nhydra:\n  mode: MULTIRUN\n")
+    answer = idl("train", *words, *tiny, "trainer.max_epochs=1", "seed=1,2")
+    assert answer.code == 0, answer.err
+    assert sorted(jobs_of(answer)) == ["0", "1"]
+
+
 def test_the_table_tells_who_ran_out_of_patience(idl: Idl, tiny: list[str]) -> None:
     words = ["trainer.max_epochs=30", "trainer.patience=1", "optimizer.lr=1e-9,0.02"]
     answer = idl("train", "-m", *tiny, *words, "trainer.monitor=accuracy")

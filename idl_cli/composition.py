@@ -1,0 +1,57 @@
+"""What Hydra would compose more often than it has to, each time a tenth of a second or more."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from hydra._internal.hydra import Hydra
+from hydra.plugins.sweeper import Sweeper
+
+# Who provides configuration where the user has none of their own.
+_OURS = {"hydra", "main", "schema"}
+_MAY_SET_MODE = re.compile(r"\+*hydra(\.mode|\.searchpath)?=")
+
+
+def compose_a_run_once() -> None:
+    """Have Hydra not compose a run a first time only to see whether its files set `hydra.mode`.
+
+    None of ours does: a word may, or a file of the user's.
+    """
+    Hydra.get_mode = _mode  # type: ignore[method-assign]
+
+
+_composed_mode = Hydra.get_mode
+
+
+def _mode(self: Hydra, config_name: str | None, overrides: list[str]) -> Any:
+    sources = {source.provider for source in self.config_loader.get_search_path().get_path()}
+    if sources <= _OURS and not any(map(_MAY_SET_MODE.match, overrides)):
+        return None  # what Hydra finds where it is not set: then -m decides
+    return _composed_mode(self, config_name, overrides)
+
+
+def validate_each_shape_once() -> None:
+    """Have Hydra compose in advance not every job of a sweep but one of each shape.
+
+    Jobs that choose the same from the groups and set the same keys differ in values alone, which
+    Hydra does not judge. Each job is composed once more where it runs: for a hundred tiny
+    jobs composing them here, one after another, takes longer than the jobs.
+    """
+    Sweeper.validate_batch_is_legal = _validate_shapes  # type: ignore[method-assign, assignment]
+
+
+_validate_all = Sweeper.validate_batch_is_legal
+
+
+def _validate_shapes(sweeper: Sweeper, batch: Sequence[Sequence[str]]) -> None:
+    context = getattr(sweeper, "hydra_context", None)
+    assert context is not None
+    keys = {word.partition("=")[0] for words in batch for word in words}
+    chosen = {key for key in keys if context.config_loader.get_group_options(key.strip("+~"))}
+    shapes: dict[frozenset[str], Sequence[str]] = {}
+    for words in batch:
+        shape = (word if (key := word.partition("=")[0]) in chosen else key for word in words)
+        shapes.setdefault(frozenset(shape), words)
+    _validate_all(sweeper, list(shapes.values()))
