@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import os
 from pathlib import Path
 
@@ -16,6 +17,9 @@ import torch
 from idl_core import ImplicitModel, ImplicitRNN
 
 torch.set_num_threads(1)
+# What is imported for the tests stays: two million objects that the collector need not go through
+# again and again.
+gc.disable()
 
 # Tests that wait for other processes. They go first: beside them the other worker of `pytest -n 2`
 # has the short ones to do, and neither is left with a long one at the end.
@@ -27,6 +31,15 @@ _SLOW_FIRST = (
     "test_kill.py",
     "test_admm_multi_gpu.py",
 )
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
+
+
+def pytest_unconfigure() -> None:
+    gc.unfreeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
