@@ -16,6 +16,7 @@ from torch import nn
 from idl_cli import schema, sequence_options
 from idl_cli.errors import InputError, close_match
 from idl_cli.implicit_options import ImplicitOptions
+from idl_cli.uncompiled import uncompiled
 from idl_core import functions
 from idl_core.models import CNN, GPT, GRU, LSTM, MLP, ImplicitGPT, ImplicitModel, ImplicitRNN
 from idl_core.training import (
@@ -198,7 +199,7 @@ def build_optimizer(
     """The optimizer, in torch's fused form: for models this small the step itself costs time."""
     match config:
         case schema.SGDConfig():
-            return torch.optim.SGD(
+            return uncompiled(torch.optim.SGD)(
                 parameters,
                 lr=config.lr,
                 momentum=config.momentum,
@@ -208,7 +209,7 @@ def build_optimizer(
             )
         case schema.AdamConfig() | schema.AdamWConfig():
             kind = torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam
-            return kind(
+            return uncompiled(kind)(
                 parameters,
                 lr=config.lr,
                 betas=(config.beta1, config.beta2),
