@@ -33,7 +33,11 @@ class DeviceSolution(Solution):
     def __init__(
         self, value: Tensor, figures: Tensor, tol: float, *, relative: bool = False
     ) -> None:
-        vars(self).update(value=value, figures=figures, tol=tol, relative=relative)
+        # One by one: torch.compile does not follow the update of a frozen object's dictionary.
+        object.__setattr__(self, "value", value)
+        object.__setattr__(self, "figures", figures)
+        object.__setattr__(self, "tol", tol)
+        object.__setattr__(self, "relative", relative)
 
     figures: Tensor
     relative: bool

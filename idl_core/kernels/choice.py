@@ -113,6 +113,9 @@ def _not_known(name: str) -> str:
     return f"{name} has no Triton form; {', '.join(FUSED)} have"
 
 
+# Looked for here: torch.compile does not look into find_spec.
+_TRITON_IS_HERE = importlib.util.find_spec("triton") is not None
+
 # A plain dictionary: torch.compile looks into it, and not behind functools.cache.
 _obstacles: dict[str, str | None] = {}
 
@@ -125,7 +128,7 @@ def _of_this_machine(device: str) -> str | None:
 
 
 def _look(device: str) -> str | None:
-    if importlib.util.find_spec("triton") is None:
+    if not _TRITON_IS_HERE:
         return "triton is not installed"
     if os.environ.get("TRITON_INTERPRET") == "1":
         return None  # programs run on the CPU, slowly: for tests

@@ -28,5 +28,7 @@ def test_the_programs_under_the_interpreter() -> None:
         capture_output=True,
         text=True,
     )
+    if "only 0-dimensional arrays can be converted to Python scalars" in done.stdout:
+        pytest.skip("this Triton's interpreter is older than this NumPy")  # 3.6 and 2.4
     assert done.returncode == 0, done.stdout + done.stderr
     assert " passed" in done.stdout
