@@ -28,10 +28,11 @@ from idl_core.equilibrium.solution import LastSolution
 from idl_core.kernels import (
     KERNELS,
     dense_equilibrium,
-    dense_model,
     low_rank_equilibrium,
     prediction,
+    rows_within,
     triangular_equilibrium,
+    whole_model,
 )
 from idl_core.wellposed import PROJECTIONS
 
@@ -51,8 +52,8 @@ class ImplicitFunction:
         kappa: bound on ‖A‖∞, in [0, 1).
         projection: how A is brought within kappa: a name in `idl_core.wellposed.PROJECTIONS`.
         activation: a name in `idl_core.activations.ACTIVATIONS`, in place of the class's phi.
-        kernel: "auto": Triton on a GPU, for what it has, else torch; "torch"; "triton": nothing
-            else, a solve that it cannot do is a ValueError.
+        kernel: "auto": Triton on a GPU and compiled tiles on a CPU, for what they have, else torch;
+            "torch": torch alone; "triton": nothing else, what it cannot solve is a ValueError.
 
     Raises:
         ValueError: a setting out of range or a name that is unknown.
@@ -150,17 +151,22 @@ class ImplicitFunction:
         self,
         U: Tensor,
         X0: Tensor | None,
-        A: Tensor,
+        left: Tensor,
+        right: Tensor | None,
         B: Tensor,
         C: Tensor,
         D: Tensor | None,
         report: LastSolution,
     ) -> Tensor:
-        """Ŷ = X Cᵀ + U Dᵀ (m, q) at the equilibrium of a constrained A (n, n)."""
-        if type(self).solve is not ImplicitFunction.solve:  # a subclass finds X its own way
-            return prediction(U, self.solve(A, F.linear(U, B), X0, report), C, D)
-        settings = (self.activation, self.solver, self.adjoint_solver, report, self.kernel)
-        Y = dense_model(U, X0, A, B, C, D, *settings)
+        """Ŷ = X Cᵀ + U Dᵀ (m, q) at the equilibrium of A = left (n, n) or, of a low rank, the
+        factors (n, r) of A = left rightᵀ, constrained."""
+        cls, settings = type(self), (self.activation, self.solver, self.adjoint_solver, report)
+        if right is None and cls.solve is not ImplicitFunction.solve:  # it finds X its own way
+            return prediction(U, self.solve(left, F.linear(U, B), X0, report), C, D)
+        if right is not None and cls.solve_low_rank is not ImplicitFunction.solve_low_rank:
+            X = self.solve_low_rank(left, right, F.linear(U, B), X0, report)
+            return prediction(U, X, C, D)
+        Y = whole_model(U, X0, left, right, B, C, D, *settings, self.kernel)
         return _checked(Y, report)
 
     def solve_low_rank(
@@ -177,12 +183,16 @@ class ImplicitFunctionInf(ImplicitFunction):
     """Well-posed by ‖A‖∞ ≤ kappa < 1: the state equation allows feedback and has one solution."""
 
     def constrain(self, A: Tensor) -> Tensor:
-        return PROJECTIONS[self.projection](A, self.radius)
+        return self._project(A, self.radius)
 
     def constrain_low_rank(self, L: Tensor, R: Tensor) -> tuple[Tensor, Tensor]:
         """‖L‖∞ ≤ kappa and ‖Rᵀ‖∞ ≤ 1, so that ‖L Rᵀ‖∞ ≤ kappa without forming the product."""
-        project = PROJECTIONS[self.projection]
-        return project(L, self.radius), project(R.T, 1.0).T
+        right = self._project(R.T, 1.0)
+        return self._project(L, self.radius), right.T
+
+    def _project(self, A: Tensor, radius: float) -> Tensor:
+        # Every projection leaves what is within as it is, which is most often so.
+        return A if rows_within(A, radius, self.kernel) else PROJECTIONS[self.projection](A, radius)
 
 
 class ImplicitFunctionTriu(ImplicitFunction):

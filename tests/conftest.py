@@ -56,10 +56,12 @@ def _what_numba_compiles_is_there(tmp_path_factory: pytest.TempPathFactory) -> N
         for dtype in (torch.float32, torch.float64):
             for model, shape in (
                 (ImplicitModel(2, 1, 4), (2, 2)),
-                (ImplicitModel(2, 1, 5), (2, 2)),
+                (ImplicitModel(2, 1, 5, is_low_rank=True, rank=2), (2, 2)),
+                (ImplicitModel(2, 1, 4, activation="tanh"), (2, 2)),
                 (ImplicitRNN(2, 1, 4, 2), (2, 2, 2)),
             ):
                 model.to(dtype)(torch.ones(shape, dtype=dtype)).sum().backward()
+            ImplicitModel(2, 1, 4).to(dtype).equilibrium(torch.ones(2, 2, dtype=dtype))
 
 
 def _shared(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -23,10 +23,10 @@ def first_order_only(backward: Callable[..., Gradients]) -> Callable[..., Gradie
 
     @functools.wraps(backward)
     def wrapper(ctx: Any, *grads: Tensor | None) -> Gradients:
+        if not torch.is_grad_enabled():  # no create_graph
+            return backward(ctx, *grads)
         with torch.no_grad():
             gradients = backward(ctx, *grads)
-        if not torch.is_grad_enabled():  # no create_graph
-            return gradients
         present = [g for g in gradients if g is not None]
         read = [*grads, *ctx.saved_tensors, *getattr(ctx, "also_read", ())]
         tied = iter(_Refusal.apply(len(present), *present, *read))

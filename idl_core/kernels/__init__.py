@@ -3,11 +3,12 @@
 from idl_core.kernels.choice import KERNELS, available, paths
 from idl_core.kernels.dispatch import (
     dense_equilibrium,
-    dense_model,
     low_rank_equilibrium,
     prediction,
     recurrent_equilibrium,
+    rows_within,
     triangular_equilibrium,
+    whole_model,
 )
 from idl_core.kernels.recurrent import Recurrence
 
@@ -16,10 +17,11 @@ __all__ = [
     "Recurrence",
     "available",
     "dense_equilibrium",
-    "dense_model",
     "low_rank_equilibrium",
     "paths",
     "prediction",
     "recurrent_equilibrium",
+    "rows_within",
     "triangular_equilibrium",
+    "whole_model",
 ]

@@ -67,6 +67,11 @@ def fused_recurrent(
     return _decide(kernel, obstacle)
 
 
+def by_tiles(kernel: str) -> bool:
+    """Whether what torch would solve may be left to compiled tiles, where they can."""
+    return kernel == "auto"
+
+
 def available() -> dict[str, str]:
     """Kernel name -> 'yes', or why it cannot run here."""
     why = {"triton": _of_this_machine("cuda"), "numba": tiled.why_not()}

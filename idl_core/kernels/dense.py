@@ -18,10 +18,13 @@ from idl_core.kernels.tiled import solves as tiled
 
 
 def solve_dense(
-    A: Tensor, Z: Tensor, X0: Tensor | None, activation: Activation, solver: Solver
+    A: Tensor, Z: Tensor, X0: Tensor | None, activation: Activation, solver: Solver, *, tiles: bool
 ) -> Solution:
-    """Solve X = φ(X Aᵀ + Z): A (n, n), Z (m, n), X0 (m, n) or None for φ(Z)."""
-    by_tiles = tiled.solve_dense(A, Z, X0, activation, solver, relative=False)
+    """Solve X = φ(X Aᵀ + Z): A (n, n), Z (m, n), X0 (m, n) or None for φ(Z).
+
+    tiles: to try compiled tiles before torch
+    """
+    by_tiles = tiled.solve_dense(A, Z, X0, activation, solver, relative=False) if tiles else None
     if by_tiles is not None:
         return by_tiles
     Z, transposed = Z.contiguous(), A.T  # the solvers work on rows
@@ -34,14 +37,14 @@ def solve_dense(
 
 
 def solve_dense_adjoint(
-    A: Tensor, slope: Tensor, grad: Tensor, solver: Solver, forward: Solution
+    A: Tensor, slope: Tensor, grad: Tensor, solver: Solver, forward: Solution, *, tiles: bool
 ) -> Solution:
     """Solve V = slope ∘ (V A + grad): A (n, n), slope = φ'(pre-activation) and grad (m, n).
 
     The tolerance is relative to max|grad|, so that scaling a loss scales its gradient.
     """
 
-    by_tiles = tiled.solve_dense(A.T, grad, None, slope, solver, relative=True)
+    by_tiles = tiled.solve_dense(A.T, grad, None, slope, solver, relative=True) if tiles else None
     if by_tiles is not None:
         return by_tiles
 
@@ -69,11 +72,13 @@ class DenseEquilibrium(torch.autograd.Function):
         solver: Solver,
         adjoint_solver: Solver,
         report: LastSolution,
+        tiles: bool,
     ) -> Tensor:
-        report.forward = solve_dense(A, Z, X0, activation, solver)
+        report.forward = solve_dense(A, Z, X0, activation, solver, tiles=tiles)
         # Its own tensor: X becomes part of the graph, which holds the report.
         X = report.forward.value.detach()
         ctx.activation, ctx.solver, ctx.report = activation, adjoint_solver, report
+        ctx.tiles = tiles
         # Z is kept only where φ' cannot be had from X.
         ctx.save_for_backward(A, X, Z if activation.dphi_of_output is None else None)
         return X
@@ -84,7 +89,7 @@ class DenseEquilibrium(torch.autograd.Function):
         A, X, Z = ctx.saved_tensors
         V = _adjoint(ctx, A, X, Z, grad)
         grad_A = V.T @ X if ctx.needs_input_grad[0] else None
-        return grad_A, V, None, None, None, None, None
+        return grad_A, V, None, None, None, None, None, None
 
 
 class DenseModel(torch.autograd.Function):
@@ -104,13 +109,15 @@ class DenseModel(torch.autograd.Function):
         solver: Solver,
         adjoint_solver: Solver,
         report: LastSolution,
+        tiles: bool,
     ) -> Tensor:
         # Columns are samples in memory: so these products are the fastest.
         Z = (B @ U.T).T
-        report.forward = solve_dense(A, Z, X0, activation, solver)
+        report.forward = solve_dense(A, Z, X0, activation, solver, tiles=tiles)
         # Its own tensor: X becomes part of the graph, which holds the report.
         X = report.forward.value.detach()
         ctx.activation, ctx.solver, ctx.report = activation, adjoint_solver, report
+        ctx.tiles = tiles
         kept = Z if activation.dphi_of_output is None else None
         ctx.save_for_backward(U, X, kept, A, B, C, D)
         return X @ C.T if D is None else torch.addmm((D @ U.T).T, X, C.T)
@@ -124,7 +131,7 @@ class DenseModel(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             grad_U = V @ B if D is None else torch.addmm(V @ B, grad, D)
         grad_D = None if D is None else grad.T @ U
-        return grad_U, None, V.T @ X, V.T @ U, grad.T @ X, grad_D, None, None, None, None
+        return grad_U, None, V.T @ X, V.T @ U, grad.T @ X, grad_D, None, None, None, None, None
 
 
 def _adjoint(ctx: Any, A: Tensor, X: Tensor, Z: Tensor | None, grad: Tensor) -> Tensor:
@@ -133,6 +140,8 @@ def _adjoint(ctx: Any, A: Tensor, X: Tensor, Z: Tensor | None, grad: Tensor) -> 
         slope = ctx.activation.dphi_of_output(X)
     else:
         slope = ctx.activation.dphi(torch.addmm(Z, X, A.T))
-    ctx.report.adjoint = solve_dense_adjoint(A, slope, grad, ctx.solver, ctx.report.forward)
+    ctx.report.adjoint = solve_dense_adjoint(
+        A, slope, grad, ctx.solver, ctx.report.forward, tiles=ctx.tiles
+    )
     ctx.report.adjoint.warn_unless_converged("the adjoint of the implicit model")
     return ctx.report.adjoint.value

@@ -17,6 +17,9 @@ from idl_core.kernels.dense import DenseEquilibrium, DenseModel
 from idl_core.kernels.fused import nodes as fused
 from idl_core.kernels.low_rank import LowRankEquilibrium
 from idl_core.kernels.recurrent import Recurrence, RecurrentEquilibrium
+from idl_core.kernels.tiled import models as tiled
+from idl_core.kernels.tiled import solves
+from idl_core.kernels.tiled_model import TiledModel
 from idl_core.kernels.triangular import TriangularEquilibrium
 
 # Formats in which an iteration would stall at its rounding error are solved in float32.
@@ -38,16 +41,24 @@ def dense_equilibrium(
         return fused.dense(A, Z, X0, activation, solver, adjoint_solver, report)
     return _in_solve_precision(
         lambda a, z: DenseEquilibrium.apply(
-            a, z, _start(X0, z), activation, solver, adjoint_solver, report
+            a,
+            z,
+            _start(X0, z),
+            activation,
+            solver,
+            adjoint_solver,
+            report,
+            choice.by_tiles(kernel),
         ),
         (A, Z),
     )
 
 
-def dense_model(
+def whole_model(
     U: Tensor,
     X0: Tensor | None,
-    A: Tensor,
+    left: Tensor,
+    right: Tensor | None,
     B: Tensor,
     C: Tensor,
     D: Tensor | None,
@@ -57,18 +68,34 @@ def dense_model(
     report: LastSolution,
     kernel: str = "auto",
 ) -> Tensor:
-    """Ŷ = X Cᵀ + U Dᵀ (m, q) with X = φ(X Aᵀ + U Bᵀ); differentiable in U and A to D."""
-    dtypes = {U.dtype, A.dtype, B.dtype, C.dtype}
-    X0 = None if X0 is None else X0.to(A.dtype)
-    to_fuse = choice.fused_dense(kernel, activation, (solver, adjoint_solver), A, U)
-    uniform = len(dtypes) == 1 and A.dtype not in _HALF
-    if not to_fuse and uniform and not torch.is_autocast_enabled(U.device.type):
-        Y: Tensor = DenseModel.apply(U, X0, A, B, C, D, activation, solver, adjoint_solver, report)
-        return Y
+    """Ŷ = X Cᵀ + U Dᵀ (m, q) with X = φ(X Aᵀ + U Bᵀ), A being left or left rightᵀ; differentiable
+    in U and all matrices."""
+    settings = (activation, solver, adjoint_solver, report)
+    X0 = None if X0 is None else X0.to(left.dtype)
+    dtype = U.dtype
+    alike = left.dtype == B.dtype == C.dtype == dtype and dtype not in _HALF
+    if alike and not torch.is_autocast_enabled(U.device.type):
+        tiles = choice.by_tiles(kernel)
+        if tiles and tiled.suits(activation, (solver, adjoint_solver), left):
+            Y: Tensor = TiledModel.apply(U, X0, left, right, B, C, D, *settings)
+            return Y
+        if right is None and not choice.fused_dense(kernel, activation, settings[1:3], left, U):
+            Y = DenseModel.apply(U, X0, left, B, C, D, *settings, tiles)
+            return Y
     # The products with U and X stay in the lower precision; only the solve leaves it.
     Z = F.linear(U, B)
-    X = dense_equilibrium(A, Z, X0, activation, solver, adjoint_solver, report, kernel)
+    if right is None:
+        X = dense_equilibrium(left, Z, X0, *settings, kernel)
+    else:
+        X = low_rank_equilibrium(left, right, Z, X0, *settings, kernel)
     return prediction(U, X, C, D)
+
+
+def rows_within(A: Tensor, radius: float, kernel: str = "auto") -> bool:
+    """Whether ‖A‖∞ ≤ radius is known at little cost; False where it may be so too."""
+    if not choice.by_tiles(kernel) or torch.compiler.is_compiling():
+        return False
+    return solves.rows_within(A, radius)
 
 
 def prediction(U: Tensor, X: Tensor, C: Tensor, D: Tensor | None) -> Tensor:

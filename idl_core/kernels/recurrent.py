@@ -25,6 +25,7 @@ from idl_core.activations import Activation
 from idl_core.equilibrium.first_order import first_order_only
 from idl_core.equilibrium.solution import LastSolution
 from idl_core.equilibrium.solvers import Solver
+from idl_core.kernels import choice
 from idl_core.kernels.sweep import Chain, Sweep
 from idl_core.kernels.tiled import solves as tiled
 
@@ -70,7 +71,9 @@ class RecurrentEquilibrium(torch.autograd.Function):
         how: Recurrence,
     ) -> Tensor:
         m, T, (k, n) = U.shape[0], U.shape[1], C.shape
-        sweep = _solved(_chain(left, right, B, C, D, U, h0, how), how.solver)
+        sweep = _solved(
+            _chain(left, right, B, C, D, U, h0, how), how.solver, choice.by_tiles(how.kernel)
+        )
         X = U.new_empty(T, n, m)
         h = U.new_empty(T, k, m) if how.all_outputs else None
         for first, end, slots in sweep.run():
@@ -93,7 +96,7 @@ class RecurrentEquilibrium(torch.autograd.Function):
         left, right, B, C, D, U, h0, X = ctx.saved_tensors
         how: Recurrence = ctx.how
         T, m, p = X.shape[0], U.shape[0], U.shape[2]
-        known = _recalled(_chain(left, right, B, C, D, U, h0, how), X)
+        known = _recalled(_chain(left, right, B, C, D, U, h0, how), X, choice.by_tiles(how.kernel))
         # The chain runs backwards: its step j is time T - 1 - j.
         of_h = grad.permute(1, 2, 0).flip(0) if how.all_outputs else None
         chain = Chain(
@@ -106,7 +109,7 @@ class RecurrentEquilibrium(torch.autograd.Function):
             X.new_empty(T, 0, m),
             of_h,
         )
-        sweep = _solved(chain, how.adjoint_solver, relative=True)
+        sweep = _solved(chain, how.adjoint_solver, choice.by_tiles(how.kernel), relative=True)
         sums = _GradientSums(left, right, len(C), p)
         gU = U.new_empty(T, p, m) if ctx.needs_input_grad[5] else None
         from_U = torch.cat((B[:, :p], D[:, :p])).T
@@ -120,18 +123,20 @@ class RecurrentEquilibrium(torch.autograd.Function):
         return *sums.gradients(), gU, sweep.last_carry().T, None
 
 
-def _solved(chain: Chain, solver: Solver, *, relative: bool = False) -> Sweep | tiled.SolvedChain:
-    """The chain, by tiles where they can, else step by step."""
-    by_tiles = tiled.solve_chain(chain, solver, relative)
+def _solved(
+    chain: Chain, solver: Solver, tiles: bool, *, relative: bool = False
+) -> Sweep | tiled.SolvedChain:
+    """The chain, by tiles where they may and can, else step by step."""
+    by_tiles = tiled.solve_chain(chain, solver, relative) if tiles else None
     return Sweep(chain, solver, relative=relative) if by_tiles is None else by_tiles
 
 
-def _recalled(chain: Chain, X: Tensor) -> Tensor:
+def _recalled(chain: Chain, X: Tensor, tiles: bool) -> Tensor:
     """States, carries and inputs of all steps (T, n + k + p, m), the last step first.
 
     The carries are formed again from the states X (T, n, m), in which they are affine.
     """
-    by_tiles = tiled.recall(chain, X)
+    by_tiles = tiled.recall(chain, X) if tiles else None
     if by_tiles is not None:
         return by_tiles
     (T, n, m), (k, rows) = X.shape, chain.into_carry.shape

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from idl_core.equilibrium.solution import LastSolution
 from idl_core.functions import ImplicitFunction, ImplicitFunctionInf
-from idl_core.kernels import prediction
 
 
 class ImplicitModel(nn.Module):
@@ -105,26 +104,23 @@ class ImplicitModel(nn.Module):
         """
         U = self._inputs(U, X0)
         self.last_solution = LastSolution()
-        if self.is_low_rank:
-            return prediction(U, self._low_rank_equilibrium(U, X0), self.C, self.D)
-        A = self.f.constrain(self.A)
-        return self.f.predict(U, X0, A, self.B, self.C, self.D, self.last_solution)
+        left, right = self._constrained()
+        return self.f.predict(U, X0, left, right, self.B, self.C, self.D, self.last_solution)
 
     def equilibrium(self, U: Tensor, X0: Tensor | None = None) -> Tensor:
         """The states X (m, hidden_dim) for a batch U, differentiable."""
         U = self._inputs(U, X0)
         self.last_solution = LastSolution()
-        if self.is_low_rank:
-            return self._low_rank_equilibrium(U, X0)
-        A = self.f.constrain(self.A)
-        return self.f.solve(A, F.linear(U, self.B), X0, self.last_solution)
+        left, right = self._constrained()
+        Z = F.linear(U, self.B)
+        if right is None:
+            return self.f.solve(left, Z, X0, self.last_solution)
+        return self.f.solve_low_rank(left, right, Z, X0, self.last_solution)
 
     def effective_A(self) -> Tensor:
         """The matrix A (n, n) of the equilibrium, after its constraint; formed from L and R too."""
-        if self.is_low_rank:
-            L, R = self.f.constrain_low_rank(self.L, self.R)
-            return L @ R.T
-        return self.f.constrain(self.A)
+        left, right = self._constrained()
+        return left if right is None else left @ right.T
 
     def extra_repr(self) -> str:
         return (
@@ -144,9 +140,11 @@ class ImplicitModel(nn.Module):
             raise ValueError(f"X0 has shape {tuple(X0.shape)}, not {(U.shape[0], self.hidden_dim)}")
         return F.pad(U, (0, 1), value=1.0) if self.bias else U
 
-    def _low_rank_equilibrium(self, U: Tensor, X0: Tensor | None) -> Tensor:
-        L, R = self.f.constrain_low_rank(self.L, self.R)
-        return self.f.solve_low_rank(L, R, F.linear(U, self.B), X0, self.last_solution)
+    def _constrained(self) -> tuple[Tensor, Tensor | None]:
+        """A and None or, of a low rank, the factors of A; after their constraint."""
+        if self.is_low_rank:
+            return self.f.constrain_low_rank(self.L, self.R)
+        return self.f.constrain(self.A), None
 
 
 def _initial(rows: int, columns: int, hidden_dim: int) -> nn.Parameter:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from idl_core import ImplicitFunctionWarning, ImplicitModel, ImplicitRNNCell
-from idl_core.kernels.tiled import solves
+from idl_core import ImplicitFunctionWarning, ImplicitModel, ImplicitRNN, ImplicitRNNCell
+from idl_core.kernels.tiled import models, solves
 
 pytest.importorskip("numba", reason="tiles are compiled by numba: pip install 'idl[fast]'")
 
@@ -20,7 +21,8 @@ TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-5}
 @contextmanager
 def torch_alone() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(solves, "_suits", lambda *_: False)
+        patch.setattr(solves, "suits", lambda *_: False)
+        patch.setattr(solves, "rows_within", lambda *_: False)
         yield
 
 
@@ -29,16 +31,21 @@ def solved_by_tiles(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Whether tiles have solved what they were given, one entry a solve."""
     told: list[bool] = []
 
-    def watched(own: Callable[..., object]) -> Callable[..., object]:
+    def watched(
+        own: Callable[..., Any], done: Callable[[Any], bool] = lambda found: found is not None
+    ) -> Callable[..., Any]:
         def solve(*arguments: object, **options: object) -> object:
             found = own(*arguments, **options)
-            told.append(found is not None)
+            told.append(done(found))
             return found
 
         return solve
 
     for name in ("solve_dense", "solve_chain"):
         monkeypatch.setattr(solves, name, watched(getattr(solves, name)))
+    for name in ("forward", "backward"):
+        own = getattr(models, name)
+        monkeypatch.setattr(models, name, watched(own, lambda found: found[0].solution is not None))
     return told
 
 
@@ -70,6 +77,24 @@ def test_dense(activation: str, n: int, m: int, dtype: torch.dtype, solved_by_ti
     model = ImplicitModel(6, 3, n, bias=True, activation=activation).to(dtype)
     assert_as_in_float64(model, torch.randn(m, 6, dtype=dtype))
     assert solved_by_tiles[:2] == [activation != "tanh", True]  # of tanh, the adjoint alone
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize(("n", "m", "r"), [(4, 1, 4), (37, 17, 3), (130, 64, 5), (8, 0, 2)])
+@pytest.mark.parametrize("no_D", [False, True])
+def test_low_rank(no_D: bool, n: int, m: int, r: int, dtype: torch.dtype, solved_by_tiles) -> None:
+    torch.manual_seed(0)
+    model = ImplicitModel(6, 3, n, no_D=no_D, is_low_rank=True, rank=r).to(dtype)
+    with torch.no_grad():
+        model.L.mul_(n)  # outside the ball
+    assert_as_in_float64(model, torch.randn(m, 6, dtype=dtype))
+    assert solved_by_tiles[:2] == [True, True]
+
+
+@pytest.mark.parametrize(("p", "n", "q", "m"), [(2500, 70, 3, 20), (40, 67, 130, 1100)])
+def test_sizes_beyond_the_blocks_of_products(p: int, n: int, q: int, m: int) -> None:
+    torch.manual_seed(0)
+    assert_as_in_float64(ImplicitModel(p, q, n), torch.randn(m, p))
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
@@ -108,20 +133,25 @@ def test_a_warm_start_takes_fewer_iterations() -> None:
     assert int(warm.iterations.max()) == 1 < int(cold.iterations.max())
 
 
-def test_the_number_of_threads_changes_no_bit() -> None:
+@pytest.mark.parametrize("rank", [None, 3])
+def test_the_number_of_threads_changes_no_bit(rank: int | None) -> None:
     torch.manual_seed(0)
-    cell, x = ImplicitRNNCell(1, 20, 22), torch.randn(100, 12, 1)
+    options = {"is_low_rank": True, "rank": rank} if rank else {}
+    cell, x = ImplicitRNNCell(1, 20, 22, **options), torch.randn(100, 12, 1)
+    model, U = ImplicitModel(70, 7, 45, **options), torch.randn(100, 70)
     threads = torch.get_num_threads()
     try:
         results = []
         for count in (1, 2, 3):
             torch.set_num_threads(count)
             with torch.no_grad():
-                results.append(cell(x)[0])
+                hidden = cell(x)[0]
+            Y, _, *of_parameters = gradients(model, U)  # that of U is torch's
+            results.append([hidden, Y, *of_parameters])
     finally:
         torch.set_num_threads(threads)
-    assert torch.equal(results[0], results[1])
-    assert torch.equal(results[0], results[2])
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
 
 
 def test_what_converges_slowly_is_left_to_acceleration(solved_by_tiles) -> None:
@@ -134,6 +164,51 @@ def test_what_converges_slowly_is_left_to_acceleration(solved_by_tiles) -> None:
     assert solved_by_tiles == [False]
     assert model.last_solution.forward is not None
     assert model.last_solution.forward.all_converged
+
+
+@pytest.mark.parametrize("rank", [None, 2])
+def test_gradients_of_what_converges_slowly(rank: int | None, solved_by_tiles) -> None:
+    torch.manual_seed(0)
+    options = {"is_low_rank": True, "rank": rank} if rank else {}
+    model = ImplicitModel(6, 3, 30, tol=1e-8, **options).double()
+    with torch.no_grad():
+        for name in "LR" if rank else "A":
+            free, along = getattr(model, name), 0 if name == "R" else 1
+            free.uniform_(0, 1).div_(free.sum(along, keepdim=True))
+        model.B.abs_()
+    assert_as_in_float64(model, torch.rand(20, 6, dtype=torch.float64))
+    assert solved_by_tiles[:1] == [False]
+
+
+@pytest.mark.parametrize("rank", [None, 2])
+def test_an_adjoint_that_tiles_do_not_solve_is_solved_by_torch(
+    rank: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    options = {"is_low_rank": True, "rank": rank} if rank else {}
+    model, own = ImplicitModel(6, 3, 30, **options).double(), models.backward
+
+    def without_a_solution(*arguments: Any) -> Any:
+        found, sums = own(*arguments)
+        for x in (found.states, *sums):
+            if x is not None:
+                x.fill_(torch.nan)
+        return found._replace(solution=None), sums
+
+    monkeypatch.setattr(models, "backward", without_a_solution)
+    assert_as_in_float64(model, torch.rand(20, 6, dtype=torch.float64))
+
+
+def test_torch_is_torch_alone(solved_by_tiles) -> None:
+    torch.manual_seed(0)
+    model = ImplicitModel(6, 3, 8, kernel="torch")
+    low = ImplicitModel(6, 3, 8, kernel="torch", is_low_rank=True, rank=2)
+    smooth = ImplicitModel(6, 3, 8, kernel="torch", activation="tanh")
+    rnn = ImplicitRNN(2, 1, 4, 3, kernel="torch")
+    for one, shape in ((model, (5, 6)), (low, (5, 6)), (smooth, (5, 6)), (rnn, (5, 4, 2))):
+        one(torch.randn(shape)).sum().backward()
+    model.equilibrium(torch.randn(5, 6)).sum().backward()
+    assert solved_by_tiles == []
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

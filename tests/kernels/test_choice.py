@@ -41,12 +41,12 @@ def test_triton_is_nothing_else(low_rank: bool, monkeypatch: pytest.MonkeyPatch)
         rnn(torch.randn(2, 3, 3))
 
 
-def test_auto_and_torch_are_the_same_on_a_cpu() -> None:
+def test_auto_and_torch_agree_on_a_cpu() -> None:
     U = torch.randn(2, 3)
     torch.manual_seed(0)
     usual, auto = ImplicitModel(3, 2, 4, kernel="torch"), ImplicitModel(3, 2, 4)
     auto.load_state_dict(usual.state_dict())
-    assert torch.equal(usual(U), auto(U))
+    torch.testing.assert_close(usual(U), auto(U), atol=1e-5, rtol=0)
 
 
 def test_a_kernel_of_no_name_is_refused() -> None:

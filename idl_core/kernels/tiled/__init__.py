@@ -5,6 +5,8 @@ iterations of a tile, of all steps of a sequence, are compiled loops in the firs
 are shared out to torch's threads. Each iterates until its own samples have converged, so that the
 result does not depend on how many threads there are.
 
+A pass through a whole implicit model is one such call too, with its products and its gradients.
+
 Compiled by numba, the extra `idl[fast]`, and cached on disk. Where a solve would take many
 iterations, or meets something that is not finite, it is left to the solvers in torch.
 """

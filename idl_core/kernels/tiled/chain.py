@@ -13,12 +13,12 @@ from numba import njit
 from idl_core.kernels.tiled import TILE_BYTES
 from idl_core.kernels.tiled.picard import Limits, record, settle
 from idl_core.kernels.tiled.team import in_team
-from idl_core.kernels.tiled.tiles import affine, largest, load, store
+from idl_core.kernels.tiled.tiles import affine, filled, largest, load, store
 
 
 class TiledChain(NamedTuple):
-    """The arrays of a chain, those of the samples contiguous with samples last. Matrices are
-    transposed, with columns of zeros up to a multiple of ROWS.
+    """The arrays of a chain, contiguous, those of the samples with samples last. Matrices are
+    transposed.
 
     inner, outer: Mᵀ = inner outer, or outer where inner has no columns
     into_drive: Eᵀ
@@ -77,7 +77,7 @@ def _solve_tile(chain: TiledChain, limits: Limits, outcome: Outcome, tile: int) 
     lanes = TILE_BYTES // slots.itemsize
     first, (n, _) = tile * lanes, outcome.changes.shape
     (steps, p, _), (k, _) = chain.inputs.shape, chain.first_carry.shape
-    rows, carry_rows = chain.outer.shape[1], chain.from_state.shape[1]
+    rows, carry_rows = filled(chain.outer.shape[1]), filled(chain.from_state.shape[1])
     x, before = np.zeros((rows, lanes), dtype), np.zeros((rows, lanes), dtype)
     drive, change = np.zeros((rows, lanes), dtype), np.zeros((rows, lanes), dtype)
     slope = np.ones((rows, lanes), dtype)
@@ -120,7 +120,7 @@ def _solve_tile(chain: TiledChain, limits: Limits, outcome: Outcome, tile: int) 
 def _recall_tiles(chain: TiledChain, X: Any, slots: Any, number: int, of: int) -> None:
     lanes = TILE_BYTES // slots.itemsize
     (steps, p, _), (k, _), (_, n, m) = chain.inputs.shape, chain.first_carry.shape, X.shape
-    rows = chain.from_state.shape[1]
+    rows = filled(chain.from_state.shape[1])
     x, rest = np.zeros((n, lanes), X.dtype), np.zeros((k + p, lanes), X.dtype)
     carry, zeros = np.zeros((rows, lanes), X.dtype), np.zeros((rows, lanes), X.dtype)
     for first in range(number * lanes, m, of * lanes):

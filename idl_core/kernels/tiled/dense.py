@@ -10,7 +10,7 @@ from numba import njit
 from idl_core.kernels.tiled import TILE_BYTES
 from idl_core.kernels.tiled.picard import Limits, record, settle
 from idl_core.kernels.tiled.team import in_team
-from idl_core.kernels.tiled.tiles import affine_then, largest, load, store
+from idl_core.kernels.tiled.tiles import affine_then, filled, largest, load, store
 
 
 @njit(nogil=True, cache=True)
@@ -27,7 +27,7 @@ def solve(
 ) -> Any:
     """Solve for X (n, m); returns what the tolerance was in units of.
 
-    At: Aᵀ, with columns of zeros up to a multiple of ROWS
+    At: Aᵀ
     Z, slopes, start: (n, m); without slopes they are 1, without a start it is slope ∘ φ(Z)
     changes (n, m), counts (m,): what the last iteration changed, and how many there were, 0 where
         they do not converge
@@ -52,7 +52,7 @@ def _solve_tiles(
     number: int,
     of: int,
 ) -> None:
-    m, rows, lanes, dtype = X.shape[1], At.shape[1], TILE_BYTES // X.itemsize, X.dtype
+    m, rows, lanes, dtype = X.shape[1], filled(len(X)), TILE_BYTES // X.itemsize, X.dtype
     x, before = np.zeros((rows, lanes), dtype), np.zeros((rows, lanes), dtype)
     drive, change = np.zeros((rows, lanes), dtype), np.zeros((rows, lanes), dtype)
     slope, nothing = np.ones((rows, lanes), dtype), np.zeros((rows, 0), dtype)

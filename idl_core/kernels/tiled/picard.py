@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
-from idl_core.kernels.tiled.tiles import affine, affine_then
+from idl_core.kernels.tiled.tiles import affine, affine_then, filled
 
 
 class Limits(NamedTuple):
@@ -47,7 +47,7 @@ def settle(
         How many it took, 0 where it did not converge or would take more than `limits.most`; the
         result; the iterate before it. Both are in the memory of x and before.
     """
-    small = np.zeros((inner.shape[1], x.shape[1]), x.dtype)
+    small = np.zeros((filled(inner.shape[1]), x.shape[1]), x.dtype)
     zeros = np.zeros_like(small)
     count, looked_at, last_change = 0, 4, x.dtype.type(0)
     while count < limits.most:

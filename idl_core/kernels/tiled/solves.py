@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from idl_core.activations import Activation
@@ -20,12 +19,12 @@ from idl_core.equilibrium.criterion import Criterion
 from idl_core.equilibrium.solution import ROUNDING_UNITS, Solution
 from idl_core.equilibrium.solvers import Picard, Solver
 from idl_core.kernels.sweep import Chain
-from idl_core.kernels.tiled import ROWS, TILE_BYTES
+from idl_core.kernels.tiled import TILE_BYTES
 
 # Iterations beyond which acceleration is worth its overhead.
 _SLOW = 64
 # Of a matrix in the second-level cache, which every tile goes through: beyond, a BLAS is faster.
-_MOST_BYTES = 1 << 19
+MOST_BYTES = 1 << 19
 
 Finish = Activation | Tensor
 """What follows an affine map: φ, or the slopes that stand for it in an adjoint."""
@@ -33,7 +32,7 @@ Finish = Activation | Tensor
 
 def solve_chain(chain: Chain, solver: Solver, relative: bool) -> SolvedChain | None:
     """All steps of a chain; the arguments are those of `Sweep`."""
-    if not _suits(chain.inputs, chain.finish, chain.into_carry.shape[1]):
+    if not suits(chain.inputs, chain.finish, chain.into_carry.shape[1] ** 2):
         return None
     if not isinstance(solver, Picard):
         return None
@@ -41,9 +40,9 @@ def solve_chain(chain: Chain, solver: Solver, relative: bool) -> SolvedChain | N
     arrays, like = _arrays(chain), chain.inputs
     slots, changes = like.new_empty(steps, n + rest, m), like.new_empty(n, m)
     counts, drives = np.zeros(m, np.int64), like.new_zeros(-(-m * like.itemsize // TILE_BYTES))
-    outcome = _modules().chain.Outcome(slots.numpy(), changes.numpy(), counts, drives.numpy())
-    limits = _limits(solver, _below(chain.finish), like.dtype, relative)
-    if not _modules().chain.solve(arrays, limits, outcome, torch.get_num_threads()):
+    outcome = modules().chain.Outcome(slots.numpy(), changes.numpy(), counts, drives.numpy())
+    bounds = limits(solver, below(chain.finish), like.dtype, relative)
+    if not modules().chain.solve(arrays, bounds, outcome, torch.get_num_threads()):
         return None
     unit = float(drives.amax()) if relative and len(drives) else 1.0
     state, maps = slots[-1, :n].T.clone(), torch.from_numpy(counts)
@@ -71,11 +70,11 @@ class SolvedChain:
 def recall(chain: Chain, X: Tensor) -> Tensor | None:
     """State, carry and input of all steps (steps, n + k + p, m), the last first, from the states
     X (steps, n, m)."""
-    if not _suits(chain.inputs, chain.finish, chain.into_carry.shape[1]):
+    if not suits(chain.inputs, chain.finish, chain.into_carry.shape[1] ** 2):
         return None
     steps, n, m = X.shape
     slots = X.new_empty(steps, n + chain.into_drive.shape[1], m)
-    _modules().chain.recall(_arrays(chain), _array(X), slots.numpy(), torch.get_num_threads())
+    modules().chain.recall(_arrays(chain), _array(X), slots.numpy(), torch.get_num_threads())
     return slots
 
 
@@ -91,21 +90,21 @@ def solve_dense(
 
     Where `relative`, the tolerance is in units of max|Z|.
     """
-    if not (_suits(Z, finish, len(A)) and isinstance(solver, Picard)):
+    if not (suits(Z, finish, A.numel()) and isinstance(solver, Picard)):
         return None
     columns = Z.detach().T
     nothing = columns[:0]
     X, changes = columns.new_empty(2, *columns.shape).unbind(0)
     counts = np.zeros(len(Z), np.int64)
     given = (
-        _padded(A.T).numpy(),
+        A.detach().T.numpy(),
         _array(columns),
         _array(finish.T if isinstance(finish, Tensor) else nothing),
         _array(nothing if start is None else start.T),
     )
-    limits = _limits(solver, _below(finish), Z.dtype, relative)
+    bounds = limits(solver, below(finish), Z.dtype, relative)
     found = X.numpy(), changes.numpy(), counts
-    unit = _modules().dense.solve(*given, limits, *found, torch.get_num_threads())
+    unit = modules().dense.solve(*given, bounds, *found, torch.get_num_threads())
     if not counts.all():
         return None
     # It says where the number format, not the tolerance, has ended a solve.
@@ -114,11 +113,27 @@ def solve_dense(
     return Solution(X.T, torch.from_numpy(counts), changes.T, criterion.tol, True)
 
 
+def rows_within(A: Tensor, radius: float) -> bool:
+    """Whether no row of A sums up to more in magnitude; False too where it is not known here."""
+    like = _LIKE.get(A.dtype)
+    if A.device.type != "cpu" or like is None or why_not() is not None:
+        return False
+    rows, columns = A.shape
+    if A.is_contiguous():
+        return modules().norm.rows_within(A.data_ptr(), (rows, columns), radius, like)
+    if A.T.is_contiguous():
+        return modules().norm.columns_within(A.data_ptr(), (columns, rows), radius, like)
+    return False
+
+
+_LIKE = {torch.float32: np.float32(0), torch.float64: np.float64(0)}
+
+
 @cache
 def why_not() -> str | None:
     """Why nothing can be solved by tiles here; None if it can."""
     try:
-        _modules()
+        modules()
     except (ImportError, RuntimeError) as error:  # RuntimeError: nowhere to cache what is compiled
         return f"{error} (pip install 'idl[fast]')"
     return None
@@ -128,35 +143,37 @@ class _Modules(NamedTuple):
     picard: ModuleType
     chain: ModuleType
     dense: ModuleType
+    model: ModuleType
+    norm: ModuleType
 
 
 @cache
-def _modules() -> _Modules:
+def modules() -> _Modules:
     """What needs numba, imported when it is first used."""
-    from idl_core.kernels.tiled import chain, dense, picard
+    from idl_core.kernels.tiled import chain, dense, model, norm, picard
 
-    return _Modules(picard, chain, dense)
+    return _Modules(picard, chain, dense, model, norm)
 
 
-def _suits(like: Tensor, finish: Finish, rows: int) -> bool:
-    """Whether tiles can do it, and better than torch: for matrices of at most rows x rows."""
+def suits(like: Tensor, finish: Finish, size: int) -> bool:
+    """Whether tiles can do it, and better than torch: for matrices of at most `size` numbers."""
     known = isinstance(finish, Tensor) or finish.negative_slope is not None
-    small = rows * rows * like.itemsize <= _MOST_BYTES
+    small = size * like.itemsize <= MOST_BYTES
     return like.device.type == "cpu" and known and small and why_not() is None
 
 
-def _below(finish: Finish) -> float:
+def below(finish: Finish) -> float:
     slope = 1.0 if isinstance(finish, Tensor) else finish.negative_slope
     assert slope is not None
     return slope
 
 
 @cache
-def _limits(solver: Picard, below: float, dtype: torch.dtype, relative: bool) -> Any:
+def limits(solver: Picard, below: float, dtype: torch.dtype, relative: bool) -> Any:
     number = np.float64 if dtype == torch.float64 else np.float32
     rounding = ROUNDING_UNITS * torch.finfo(dtype).eps
     most = min(solver.max_iter, _SLOW)
-    return _modules().picard.Limits(
+    return modules().picard.Limits(
         number(solver.tol), relative, number(rounding), most, number(below)
     )
 
@@ -167,17 +184,11 @@ def _arrays(chain: Chain) -> Any:
     inner, outer = (left[:, :0] if chain.right is None else chain.right), left.T
     slopes = chain.finish if isinstance(chain.finish, Tensor) else nothing
     added = nothing if chain.added is None else chain.added
-    return _modules().chain.TiledChain(
-        *(_array(_padded(M)) for M in (inner, outer, chain.into_drive.T, K[:n], K[n:])),
+    return modules().chain.TiledChain(
+        *(_array(M) for M in (inner, outer, chain.into_drive.T, K[:n], K[n:])),
         *(_array(x) for x in (chain.first_carry, chain.inputs, added, slopes)),
     )
 
 
 def _array(x: Tensor) -> np.ndarray:
     return x.detach().contiguous().numpy()
-
-
-def _padded(W: Tensor) -> Tensor:
-    """W, with columns of zeros up to a multiple of the rows that are summed up at once."""
-    missing = -W.shape[1] % ROWS
-    return F.pad(W.detach(), (0, missing)) if missing else W.detach()

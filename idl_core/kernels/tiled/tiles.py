@@ -18,13 +18,17 @@ from numba.extending import intrinsic
 
 from idl_core.kernels.tiled import ROWS, TILE_BYTES
 
+# Features that are turned into rows of a tile together, while those are in the first-level cache.
+_TURNED = 128
+
 
 @intrinsic
 def _four_rows(_: Any, W: Any, i: Any, x: Any, d: Any, out: Any, below: Any, slope: Any) -> Any:
     """out[i : i + 4] = d[i : i + 4] + W[:, i : i + 4].T @ x, with all sums in registers.
 
-    Written as a loop it would not be: compilers keep such sums in memory. Unless below and slope
-    are None, a sum that is not positive is multiplied by below, and each by its entry of slope.
+    Written as a loop it would not be: compilers keep such sums in memory. d may be None, for zeros.
+    Unless below and slope are None, a sum that is not positive is multiplied by below, and each by
+    its entry of slope. x, d, out and slope are tiles, or as many columns of any array.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -35,25 +39,32 @@ def _four_rows(_: Any, W: Any, i: Any, x: Any, d: Any, out: Any, below: Any, slo
         undefined = ir.Constant(vector, ir.Undefined)
         lane_0 = ir.Constant(ir.IntType(32), 0)
         all_lane_0 = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
-        weights, tile, start, result = (
-            context.make_array(signature.args[k])(context, builder, arguments[k])
-            for k in (0, 2, 3, 4)
-        )
-        finish = isinstance(slope, types.Array)
-        if finish:
-            slopes = context.make_array(slope)(context, builder, arguments[6])
-            one = ir.Constant(vector, [1.0] * lanes)
-            zero = ir.Constant(vector, [0.0] * lanes)
-        count, _ = cgutils.unpack_tuple(builder, weights.shape, 2)
+        arrays = {
+            k: context.make_array(kind)(context, builder, arguments[k])
+            for k, kind in enumerate(signature.args)
+            if isinstance(kind, types.Array)
+        }
+        weights = arrays[0]
+        zero, one = (ir.Constant(vector, [value] * lanes) for value in (0.0, 1.0))
+        count, width = cgutils.unpack_tuple(builder, weights.shape, 2)
         down, along = cgutils.unpack_tuple(builder, weights.strides, 2)
         rows = [builder.add(arguments[1], ir.Constant(count.type, r)) for r in range(ROWS)]
+        # Rows that fill the last four up are as the last one.
+        last = builder.sub(width, ir.Constant(count.type, 1))
+        columns = [
+            builder.mul(builder.select(builder.icmp_signed("<", row, last), row, last), along)
+            for row in rows
+        ]
 
-        def pointer(array: Any, row: Any) -> Any:
-            offset = builder.mul(row, ir.Constant(count.type, lanes))
-            return builder.bitcast(builder.gep(array.data, [offset]), vector.as_pointer())
+        def pointer(k: int, row: Any) -> Any:
+            stride = ir.Constant(count.type, TILE_BYTES)
+            if signature.args[k].layout != "C":
+                stride = cgutils.unpack_tuple(builder, arrays[k].strides, 2)[0]
+            place = cgutils.pointer_add(builder, arrays[k].data, builder.mul(row, stride))
+            return builder.bitcast(place, vector.as_pointer())
 
-        def load_row(array: Any, row: Any) -> Any:
-            value = builder.load(pointer(array, row))
+        def load_row(k: int, row: Any) -> Any:
+            value = builder.load(pointer(k, row))
             value.align = size
             return value
 
@@ -61,37 +72,61 @@ def _four_rows(_: Any, W: Any, i: Any, x: Any, d: Any, out: Any, below: Any, slo
             single = builder.insert_element(undefined, value, lane_0)
             return builder.shuffle_vector(single, undefined, all_lane_0)
 
-        sums = [cgutils.alloca_once_value(builder, load_row(start, row)) for row in rows]
+        starts = [load_row(3, row) if 3 in arrays else zero for row in rows]
+        sums = [cgutils.alloca_once_value(builder, start) for start in starts]
         with cgutils.for_range(builder, count) as loop:
-            x_row = load_row(tile, loop.index)
+            x_row = load_row(2, loop.index)
             base = builder.mul(loop.index, down)
-            for row, total in zip(rows, sums, strict=True):
-                offset = builder.add(base, builder.mul(row, along))
+            for column, total in zip(columns, sums, strict=True):
+                offset = builder.add(base, column)
                 weight = builder.load(cgutils.pointer_add(builder, weights.data, offset))
                 # "contract" lets a product and a sum become one instruction, and nothing else.
                 term = builder.fmul(spread(weight), x_row, flags=("contract",))
                 builder.store(builder.fadd(builder.load(total), term, flags=("contract",)), total)
         for row, total in zip(rows, sums, strict=True):
             value = builder.load(total)
-            if finish:
+            if 6 in arrays:
                 positive = builder.fcmp_ordered(">", value, zero)
                 own = builder.select(positive, one, spread(arguments[5]))
-                value = builder.fmul(builder.fmul(value, own), load_row(slopes, row))
+                value = builder.fmul(builder.fmul(value, own), load_row(6, row))
                 value = builder.fadd(value, zero)  # 0 and not -0
-            builder.store(value, pointer(result, row)).align = size
+            builder.store(value, pointer(4, row)).align = size
         return context.get_dummy_value()
 
     return types.void(W, i, x, d, out, below, slope), generate
 
 
 @njit(nogil=True, cache=True)
-def affine(W: Any, x: Any, d: Any, out: Any) -> None:
-    """out = Wᵀ x + d, for W (k, n) and the tiles x (≥ k, lanes), d and out (≥ n, lanes).
+def filled(n: int) -> int:
+    """n rounded up to a multiple of ROWS: the rows that a tile of n rows needs for a result."""
+    return -(-n // ROWS) * ROWS
 
-    n is a multiple of ROWS. Tiles are contiguous; out may be d, not x.
+
+@njit(nogil=True, cache=True)
+def affine(W: Any, x: Any, d: Any, out: Any) -> None:
+    """out = Wᵀ x + d, for W (k, n) and the tiles x (≥ k, lanes), d and out (≥ filled(n), lanes).
+
+    Tiles are contiguous; out may be d, not x. W's last column fills the rows of out up.
     """
     for i in range(0, W.shape[1], ROWS):
         _four_rows(W, i, x, d, out, None, None)
+
+
+@njit(nogil=True, cache=True)
+def add_product(W: Any, x: Any, first: int, last: int, out: Any) -> None:
+    """out[first:last] += (Wᵀ x)[first:last], for multiples first and last of ROWS, as `affine`.
+
+    out may also be columns of any array, as many as of a tile.
+    """
+    for i in range(first, last, ROWS):
+        _four_rows(W, i, x, out, out, None, None)
+
+
+@njit(nogil=True, cache=True)
+def product(W: Any, x: Any, first: int, last: int, out: Any) -> None:
+    """out[first:last] = (Wᵀ x)[first:last], likewise."""
+    for i in range(first, last, ROWS):
+        _four_rows(W, i, x, None, out, None, None)
 
 
 @njit(nogil=True, cache=True)
@@ -129,6 +164,30 @@ def store(tile: Any, target: Any, first: int) -> None:
         else:
             for s in range(count):
                 row[s] = own[s]
+
+
+@njit(nogil=True, cache=True)
+def load_samples(source: Any, first: int, tile: Any) -> None:
+    """tile[i, s] = source[first + s, i], for all features; 0 where there is no such sample."""
+    lanes = TILE_BYTES // tile.itemsize
+    count = min(lanes, source.shape[0] - first)
+    if count < lanes:
+        tile[:, count:] = 0
+    for start in range(0, source.shape[1], _TURNED):
+        for s in range(count):
+            sample, block = source[first + s, start : start + _TURNED], tile[start:]
+            for i in range(sample.size):
+                block[i, s] = sample[i]
+
+
+@njit(nogil=True, cache=True)
+def store_samples(tile: Any, target: Any, first: int) -> None:
+    """target[first + s, i] = tile[i, s], for all features and the samples that there are."""
+    for start in range(0, target.shape[1], _TURNED):
+        for s in range(min(TILE_BYTES // tile.itemsize, target.shape[0] - first)):
+            sample, block = target[first + s, start : start + _TURNED], tile[start:]
+            for i in range(sample.size):
+                sample[i] = block[i, s]
 
 
 @njit(nogil=True, cache=True)

@@ -1,0 +1,190 @@
+"""Passes through a whole model by tiles as the rest of the library sees them."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from idl_core.activations import Activation
+from idl_core.equilibrium.criterion import say_unreachable
+from idl_core.equilibrium.solution import Solution
+from idl_core.equilibrium.solvers import Picard, Solver
+from idl_core.kernels.tiled import ROWS, TILE_BYTES, solves
+
+
+class Weights(NamedTuple):
+    """The matrices of a model, contiguous: A (n, n) is left or, of a low rank r, left rightᵀ."""
+
+    left: Tensor
+    right: Tensor | None
+    B: Tensor
+    C: Tensor
+    D: Tensor | None
+
+
+class Pass(NamedTuple):
+    """What a pass has found.
+
+    states: X or, backwards, V (m, n)
+    inner: of a low rank, the product of X and right or of V and left, samples last (r, m)
+    solution: None where tiles have not found it; then nothing else is known
+    """
+
+    states: Tensor
+    inner: Tensor | None
+    solution: Solution | None
+
+
+class TiledSolution(Solution):
+    """A solve that has converged, as tiles leave it.
+
+    Args:
+        value: the fixed point (m, n).
+        figures: (3, m): |f(x) - x| of each sample, the bound on it, applications of the map.
+        tol: what was asked for.
+    """
+
+    figures: Tensor
+
+    def __init__(self, value: Tensor, figures: Tensor, tol: float) -> None:
+        vars(self).update(value=value, figures=figures, tol=tol, all_converged=True)
+
+    @cached_property
+    def maps(self) -> Tensor:
+        """(m,) int64, applications of the map to each sample."""
+        return self.figures[2].long()
+
+    @cached_property
+    def change(self) -> Tensor:
+        """(m, 1), the largest of |f(x) - x|."""
+        return self.figures[0][:, None]
+
+    @cached_property
+    def converged(self) -> Tensor:
+        """(m,) bool: the residual is within the tolerance or, where larger, the rounding error."""
+        return self.figures[0] <= self.figures[1]
+
+
+def suits(activation: Activation, solvers: tuple[Solver, Solver], left: Tensor) -> bool:
+    """Whether tiles can take a model whose A is `left`, or of a low rank with that left factor."""
+    buffers = 4 * len(left) * TILE_BYTES  # a state, the one before, what drives it and the slopes
+    return (
+        isinstance(solvers[0], Picard)
+        and isinstance(solvers[1], Picard)
+        and buffers <= solves.MOST_BYTES
+        and solves.suits(left, activation, left.numel())
+    )
+
+
+def forward(
+    of: Weights, U: Tensor, X0: Tensor | None, activation: Activation, solver: Picard
+) -> tuple[Pass, Tensor, Tensor]:
+    """Solve for a contiguous batch U (m, p), from X0 (m, n) or φ(B U).
+
+    Returns:
+        the pass; Ŷ (m, q), known where it has a solution; tiles of B U and D U.
+    """
+    m, _, n, q, r, _ = sizes = _sizes(of, U)
+    lanes = TILE_BYTES // U.itemsize
+    driven = U.new_empty(-(-m // lanes), _filled(n) + _filled(q), lanes)
+    X, figures, Y = U.new_empty(m, n), U.new_empty(3, m), U.new_empty(m, q)
+    inner = U.new_empty(r, m) if r else None
+    start = None if X0 is None else X0.contiguous()
+    how = solves.modules().model.forward(
+        _addresses(of),
+        _addresses((U, start)),
+        _addresses((driven, X, inner, figures, Y)),
+        sizes,
+        solves.limits(solver, solves.below(activation), U.dtype, relative=False),
+        torch.get_num_threads(),
+    )
+    if how == _WITHIN_ROUNDING:
+        say_unreachable(solver.tol, U.dtype, float(X.abs().max()))
+    return Pass(X, inner, TiledSolution(X, figures, solver.tol) if how else None), Y, driven
+
+
+def drives(driven: Tensor, m: int, n: int, q: int) -> tuple[Tensor, Tensor]:
+    """B U (m, n) and D U (m, q) from the tiles of them."""
+    samples = driven.transpose(1, 2).flatten(0, 1)[:m]
+    return samples[:, :n], samples[:, _filled(n) : _filled(n) + q]
+
+
+def backward(
+    of: Weights, U: Tensor, known: Pass, grad: Tensor, activation: Activation, solver: Picard
+) -> tuple[Pass, Weights]:
+    """Solve V = φ'(X) ∘ (V A + grad C) for the gradient of Ŷ (m, q).
+
+    Args:
+        known: the forward pass.
+
+    Returns:
+        the pass, and the gradients of the matrices, known where it has a solution.
+    """
+    m, _, n, q, r, _ = sizes = _sizes(of, U)
+    grad = grad.contiguous()
+    V, rows, figures = U.new_empty(n + q, m), U.new_empty(m, n), U.new_empty(3, m)
+    inner, gradients = U.new_empty(r, m) if r else None, _room_for_gradients(of)
+    how, tol = solves.modules().model.backward(
+        _addresses(of),
+        _addresses((U, known.states, known.inner, grad)),
+        _addresses((V, rows, inner, figures)),
+        _addresses(gradients),
+        sizes,
+        solves.limits(solver, 1.0, U.dtype, relative=True),
+        solves.below(activation),
+        torch.get_num_threads(),
+    )
+    found = Pass(rows, inner, TiledSolution(rows, figures, tol) if how else None)
+    return found, _as_matrices(gradients)
+
+
+def gradients(of: Weights, U: Tensor, known: Pass, found: Pass, grad: Tensor) -> Weights:
+    """Those of the matrices, from a forward pass and a backward pass that torch has done."""
+    V = torch.cat((found.states, grad), 1).T.contiguous()
+    room, model = _room_for_gradients(of), solves.modules().model
+    model.sum_up(
+        _addresses((U, known.states, known.inner)),
+        _addresses((V, found.states, found.inner)),
+        _addresses(room),
+        _sizes(of, U),
+        solves.limits(Picard(), 1.0, U.dtype, relative=True).tol,
+        torch.get_num_threads(),
+    )
+    return _as_matrices(room)
+
+
+_WITHIN_ROUNDING = 2  # how a solve of compiled functions has ended; 0: it has failed
+
+
+def _sizes(of: Weights, U: Tensor) -> tuple[int, int, int, int, int, int]:
+    (m, p), (q, n) = U.shape, of.C.shape
+    return m, p, n, q, 0 if of.right is None else of.right.shape[1], 0 if of.D is None else q
+
+
+def _room_for_gradients(of: Weights) -> Weights:
+    """Those of the factors of A transposed."""
+    left, right = of.left, of.right
+    if right is not None:
+        left, right = left.new_empty(left.shape[::-1]), right.new_empty(right.shape[::-1])
+    else:
+        left = torch.empty_like(left)
+    D = None if of.D is None else torch.empty_like(of.D)
+    return Weights(left, right, torch.empty_like(of.B), torch.empty_like(of.C), D)
+
+
+def _as_matrices(room: Weights) -> Weights:
+    if room.right is None:
+        return room
+    return room._replace(left=room.left.T, right=room.right.T)
+
+
+def _addresses(tensors: tuple[Tensor | None, ...]) -> tuple[int, ...]:
+    """Of tensors that a caller keeps for as long as they are used."""
+    return tuple([0 if x is None else x.data_ptr() for x in tensors])
+
+
+def _filled(n: int) -> int:
+    return -(-n // ROWS) * ROWS
