@@ -69,10 +69,12 @@ def slow_cases(digits: Split | None, pictures: Split | None) -> Iterator[Case]:
 
 def low_rank_case(digits: Split | None) -> Case:
     """A = L Rᵀ of rank 4 with 1,000 states, at initial weights."""
-    sizes = (784, 1000, 10, 256)
-    torch.manual_seed(0)
-    model = ImplicitModel(sizes[0], sizes[2], sizes[1], is_low_rank=True, rank=4)
-    return _case("low rank 4, initial", sizes, model, digits or random_split(sizes[0]), rank=4)
+    return _low_rank_case((784, 1000, 10, 256), digits or random_split(784))
+
+
+def narrow_low_rank_case() -> Case:
+    """The same for 100 random features: most of the work is then the solve, not products with U."""
+    return _low_rank_case((100, 1000, 10, 256), random_split(100))
 
 
 def load_pictures(path: Path | None) -> Split | None:
@@ -90,6 +92,13 @@ def random_split(p: int) -> Split:
     x = torch.randn(1000, p, generator=generator)
     y = torch.randint(0, 10, (1000,), generator=generator)
     return Split(x, y, torch.zeros(p), torch.ones(p))
+
+
+def _low_rank_case(sizes: tuple[int, int, int, int], data: Split) -> Case:
+    torch.manual_seed(0)
+    p, n, q, _ = sizes
+    model = ImplicitModel(p, q, n, is_low_rank=True, rank=4)
+    return _case("low rank 4, initial", sizes, model, data, rank=4)
 
 
 def _new_model(sizes: tuple[int, int, int, int]) -> ImplicitModel:

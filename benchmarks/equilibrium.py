@@ -2,8 +2,10 @@
 
     python benchmarks/equilibrium.py [--data FOLDER] [--pictures ZIP] [--seconds S]
 
-Each row: median milliseconds of both, taken in turns; how often faster; applications of A, forward
-and backward; the largest entry of relu(AX + BU) - X that is left; the largest difference of the
+Each row: median milliseconds of both, taken in turns, of a forward pass and a backward pass from a
+given gradient of the output, the parameters having none; how often faster, and how often with
+zero_grad and cross-entropy included, which cost both alike; applications of A, forward and
+backward; the largest entry of relu(AX + BU) - X that is left; the largest difference of the
 outputs, to each other and to the equilibrium in float64; the largest error of the gradient of B,
 relative to its largest entry, against float64.
 """
@@ -17,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from cases import Case, dense_cases, load_pictures, low_rank_case, slow_cases
+from cases import Case, dense_cases, load_pictures, low_rank_case, narrow_low_rank_case, slow_cases
 from exact import TOL, forward_residual, gradient_error, reference
 from mnist_digits import absent_message, find_raw_folder, load_digits
 from peers import require
@@ -95,7 +97,7 @@ def compare(
     """Print one table."""
     print(f"\n{title}")
     print(
-        f"{'case':<42} {'ours ms':>9} {'peer ms':>9} {'faster':>7}  {'maps ours':>9} "
+        f"{'case':<42} {'ours ms':>9} {'peer ms':>9} {'faster':>7} {'+ loss':>7}  {'maps ours':>9} "
         f"{'peer':>9}  {'residual':>8} {'peer':>8}  {'|ours-peer|':>11} {'|ours-f64|':>10} "
         f"{'|peer-f64|':>10}  {'grad err':>8} {'peer':>8}"
     )
@@ -110,8 +112,16 @@ def compare(
 
 def _row(case: Case, own: Contender, peer: Contender, seconds: float) -> str:
     steps = [lambda: _step(own.model, case), lambda: _step(peer.model, case)]
-    repeats = repeats_for(lambda: [step() for step in steps], seconds, least=3, most=1000)
-    own_s, peer_s = paired_medians(steps, repeats)
+    repeats = repeats_for(lambda: [step() for step in steps], seconds / 2, least=3, most=1000)
+    own_loss_s, peer_loss_s = paired_medians(steps, repeats)
+    grad = _gradient_of_loss(own.model, case)
+
+    def without_gradients() -> None:
+        own.model.zero_grad()
+        peer.model.zero_grad()
+
+    passes = [lambda: _pass(own.model, case, grad), lambda: _pass(peer.model, case, grad)]
+    own_s, peer_s = paired_medians(passes, repeats, before=without_gradients)
     with torch.no_grad():
         own_y, peer_y, exact = own.model(case.inputs), peer.model(case.inputs), reference(case)
     residuals = [forward_residual(case, side.states) for side in (own, peer)]
@@ -119,18 +129,34 @@ def _row(case: Case, own: Contender, peer: Contender, seconds: float) -> str:
         float((a - b).abs().max()) for a, b in ((own_y, peer_y), (own_y, exact), (peer_y, exact))
     ]
     own_maps, peer_maps = ("+".join(map(str, side.maps)) for side in (own, peer))
+    for side in (own, peer):
+        _step(side.model, case)
     gradients = [gradient_error(case, side.model.B.grad) for side in (own, peer)]
     solver = "" if peer.name == "torchidl" else f"  {peer.name}"
     return (
-        f"{own_s * 1e3:9.2f} {peer_s * 1e3:9.2f} {peer_s / own_s:6.1f}x  {own_maps:>9} "
+        f"{own_s * 1e3:9.2f} {peer_s * 1e3:9.2f} {peer_s / own_s:6.2f}x "
+        f"{peer_loss_s / own_loss_s:6.2f}x  {own_maps:>9} "
         f"{peer_maps:>9}  {residuals[0]:8.1e} {residuals[1]:8.1e}  {differences[0]:11.1e} "
         f"{differences[1]:10.1e} {differences[2]:10.1e}  "
         f"{gradients[0]:8.1e} {gradients[1]:8.1e}{solver}"
     )
 
 
+def _pass(model: nn.Module, case: Case, grad: Tensor) -> None:
+    """Forward and backward of one batch, for a gradient (m, q) of Ŷ."""
+    model(case.inputs).backward(grad)
+
+
+def _gradient_of_loss(model: nn.Module, case: Case) -> Tensor:
+    with torch.no_grad():
+        Y = model(case.inputs)
+    Y.requires_grad_()
+    (grad,) = torch.autograd.grad(nn.functional.cross_entropy(Y, case.targets), Y)
+    return grad
+
+
 def _step(model: nn.Module, case: Case) -> None:
-    """Forward and backward of one batch, from no gradients."""
+    """Forward and backward of one batch and its loss, from no gradients."""
     model.zero_grad()
     nn.functional.cross_entropy(model(case.inputs), case.targets).backward()
 
@@ -150,11 +176,11 @@ def main() -> None:
     if digits is None:
         print(absent_message(), "Random data stand in.")
     cases = [*dense_cases(digits, pictures), *slow_cases(digits, pictures)]
-    low_rank = low_rank_case(digits)
+    low_rank = [low_rank_case(digits), narrow_low_rank_case()]
     print("sizes are (p, n, q, m); maps are applications of A, forward + backward")
     compare(
         "Against torchidl (it stops after 300 maps, converged or not)",
-        [*cases, low_rank],
+        [*cases, *low_rank],
         torchidl_contender,
         arguments.seconds,
     )

@@ -12,15 +12,23 @@ import torch
 
 
 def paired_medians(
-    contenders: Sequence[Callable[[], object]], repeats: int, warmup: int = 1
+    contenders: Sequence[Callable[[], object]],
+    repeats: int,
+    warmup: int = 1,
+    before: Callable[[], object] = lambda: None,
 ) -> list[float]:
-    """Median seconds of one call of each contender, over `repeats` rounds A B A B … ."""
+    """Median seconds of one call of each contender, over `repeats` rounds A B A B … .
+
+    before: called before each, outside of the clock.
+    """
     for _ in range(warmup):
         for contender in contenders:
+            before()
             contender()
     times: list[list[float]] = [[] for _ in contenders]
     for _ in range(repeats):
         for contender, own in zip(contenders, times, strict=True):
+            before()
             start = time.perf_counter()
             contender()
             own.append(time.perf_counter() - start)
