@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,9 @@ from idl_core.sim.solvers.admm_rows import ADMMSettings, solve_rows
 from idl_core.sim.solvers.best_answers import BestAnswers
 from idl_core.sim.solvers.gram import Gram
 from idl_core.sim.solvers.row_problem import RowProblem
-from idl_core.sim.solvers.weak_directions import Spectrum, solve_weak
+from idl_core.sim.solvers.weak_directions import solve_weak
+from idl_core.sim.solvers.weak_space import WeakSpace
+from idl_core.sim.solvers.weighted_products import WeightedProducts
 
 D, BALL, COPIES, L1 = 40, 15, 8, 1e-4
 
@@ -24,55 +28,105 @@ def nearly_collinear(m: int) -> torch.Tensor:
     return torch.from_numpy(M)
 
 
-@pytest.mark.parametrize("ball", [BALL, 0])
+@pytest.mark.parametrize("l2", [0.0, 2e-4])
 @pytest.mark.parametrize("noise", [0.0, 1e-3])
+@pytest.mark.parametrize("ball", [BALL, 0])
 def test_nearly_collinear_columns_are_solved_without_an_iteration_of_admm(
-    ball: int, noise: float
+    ball: int, noise: float, l2: float
 ) -> None:
     M = nearly_collinear(120)
     rng = np.random.default_rng(1)
     # The columns that have copies, so that shares between the two are what the penalty decides.
     w = np.where(np.arange(D) < COPIES, 0.03, 0.0) * rng.normal(size=(5, D))
-    w[3:] *= 10  # outside the ball
     z = torch.from_numpy(w) @ M.T + noise * torch.from_numpy(rng.normal(size=(5, 120)))
-    gram = Gram(matrix=M.T @ M, samples=120)
-    rows = RowProblem(gram, z @ M, (z * z).sum(1), gram.diagonal().sqrt(), ball, 0.3, L1, 0.0)
-    spectrum = Spectrum.of(gram, L1)
-    assert spectrum is not None
-    assert spectrum.N.shape == (D, COPIES)
+    rows = _rows(M, z, ball, l2)
+    space = WeakSpace.of(rows, free=0)
+    assert space is not None
+    assert space.N.shape == (D, COPIES)
 
     best = BestAnswers(rows)
-    solve_weak(best, torch.arange(5), spectrum, 1e-5)
+    solve_weak(best, torch.arange(5), space, 1e-5)
 
-    X, U = M[:, :ball].T.numpy(), M[:, ball:].T.numpy()
-    exact = optimum(X, U, z.numpy(), L1, 0.0, 0.3 if ball else None)
-    scale = np.maximum(exact, 0.5e-6 * rows.zz.numpy())
     # Along the strong directions the answer is of first order in λ: what ‖Mᵀν‖² ≤ λ²D leaves.
-    second_order = L1**2 * D * float(spectrum.inverse.max())
+    _check(best, M, z, L1**2 * D * float(space.inverse.max()))
+
+
+@pytest.mark.parametrize("size", [0.1, 1.0, 30.0])
+def test_a_ball_that_binds_is_no_harder(size: float) -> None:
+    """Its multiplier may be of any size beside λ; all of a is free, and b follows."""
+    M, rng = nearly_collinear(120), np.random.default_rng(2)
+    M[:, -1] = M[:, BALL] + 1e-3 * torch.from_numpy(rng.normal(size=120))  # within b, too
+    z = torch.from_numpy(size * rng.normal(size=(6, D))) @ M.T
+    rows = _rows(M, z, BALL, 0.0)
+    whole = WeakSpace.of(rows, free=0)
+    lifted = WeakSpace.of(rows, free=BALL)
+    assert whole is not None
+    assert lifted is not None
+    assert lifted.N.shape == (D, BALL + 1)
+    K = M.T @ M
+    assert float((lifted.strong.T @ (K @ lifted.N)[BALL:]).abs().max()) < 1e-9 * float(K.max())
+
+    best = BestAnswers(rows)
+    solve_weak(best, torch.arange(6), lifted, 1e-5)
+
+    assert (best.v[:, :BALL].abs().sum(1) > 0.299).any()
+    _check(best, M, z, L1**2 * D * float(lifted.inverse.max()))
+    # Directions of a that the data see well cannot reach the ball if they count as pinned.
+    before = BestAnswers(rows)
+    solve_weak(before, torch.arange(6), whole, 1e-5)
+    assert (before.gap() >= best.gap()).all()
+
+
+def _rows(M: torch.Tensor, z: torch.Tensor, ball: int, l2: float) -> RowProblem:
+    gram = Gram(matrix=M.T @ M, samples=len(M))
+    return RowProblem(gram, z @ M, (z * z).sum(1), gram.diagonal().sqrt(), ball, 0.3, L1, l2)
+
+
+def _check(best: BestAnswers, M: torch.Tensor, z: torch.Tensor, second_order: float) -> None:
+    """Against the reference: within 1e-5, the gap covers the distance, and a is in the ball."""
+    rows = best.problem
+    X, U = M[:, : rows.ball].T.numpy(), M[:, rows.ball :].T.numpy()
+    exact = optimum(X, U, z.numpy(), L1, rows.l2, 0.3 if rows.ball else None)
+    scale = np.maximum(exact, 0.5e-6 * rows.zz.numpy())
     assert (best.gap().numpy() <= 1e-5 * scale + second_order).all()
     assert (best.objective.numpy() - exact <= best.gap().numpy() + 1e-9 * scale).all()
-    assert (best.v[:, :ball].abs().sum(1) <= 0.3 * (1 + 1e-12)).all()
+    assert (best.v[:, : rows.ball].abs().sum(1) <= 0.3 * (1 + 1e-12)).all()
 
 
-def test_there_is_no_split_where_it_would_not_help() -> None:
+def test_there_is_no_space_where_it_would_not_help() -> None:
     M = nearly_collinear(120)
-    assert Spectrum.of(Gram(matrix=M.T @ M, samples=120), 1e-12) is None  # none is weak
-    assert Spectrum.of(Gram(matrix=M.T @ M, samples=120), 0.0) is None
-    assert Spectrum.of(Gram(data=M[:10]), L1) is None
+    rows = _rows(M, M[:, :2].T @ M @ M.T, 0, 0.0)
+    assert WeakSpace.of(rows, free=0) is not None
+    assert WeakSpace.of(replace(rows, l1=1e-12), free=0) is None  # none is weak
+    assert WeakSpace.of(replace(rows, l1=0.0), free=0) is None
+    assert WeakSpace.of(replace(rows, gram=Gram(data=M[:10])), free=0) is None
+    assert rows.gram.matrix is not None
+    assert WeakSpace.of(replace(rows, gram=Gram(matrix=rows.gram.matrix.float())), free=0) is None
 
 
-def test_it_is_for_rows_that_are_open_and_have_no_quadratic_penalty(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """It knows λ‖·‖₁ alone; and the eigenvectors cost as much as a few factors."""
+def test_rows_that_are_done_pay_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The eigenvectors cost as much as a few factors."""
 
-    def refuse(gram: Gram, l1: float) -> None:
-        raise AssertionError("nothing here needs the spectrum")
+    def refuse(problem: RowProblem, free: int) -> None:
+        raise AssertionError("nothing here needs the space")
 
-    monkeypatch.setattr(Spectrum, "of", refuse)
+    monkeypatch.setattr(WeakSpace, "of", refuse)
     M = nearly_collinear(120)
     z = (M @ torch.linspace(-0.1, 0.1, D, dtype=torch.float64))[None]
-    gram = Gram(matrix=M.T @ M, samples=120)
-    for l2, gap_tol in ((0.3, 1e-12), (0.0, 10.0)):
-        rows = RowProblem(gram, z @ M, (z * z).sum(1), gram.diagonal().sqrt(), 0, 0.0, L1, l2)
-        solve_rows(rows, ADMMSettings(gap_tol, 120, 1.6, 1))
+    solve_rows(_rows(M, z, 0, 0.0), ADMMSettings(10.0, 120, 1.6, 1))
+
+
+@pytest.mark.parametrize(("D", "d", "free"), [(30, 7, 0), (30, 7, 3), (2000, 200, 20)])
+def test_weighted_products(D: int, d: int, free: int) -> None:
+    """Against the definition, with the pairs of columns kept and without."""
+    torch.manual_seed(0)
+    N = torch.randn(D, d, dtype=torch.float64)
+    N[:free] = torch.eye(D, dtype=torch.float64)[:free, :d]
+    e = torch.rand(3, D, dtype=torch.float64)
+    e[1:, -1] = 1e9  # of unlike size, so that float64 is needed
+    products = WeightedProducts(N, free)
+    assert (products.pairs is None) == (D == 2000)
+    exact = torch.einsum("ij,ki,il->kjl", N, e, N)
+    lower = products.lower(e)
+    assert torch.allclose(lower[1:].tril(), exact[1:].tril(), rtol=1e-11)
+    assert torch.allclose(lower[:1].tril(), exact[:1].tril(), rtol=1e-5, atol=1e-3)

@@ -13,7 +13,7 @@ from idl_core.sim.solvers.factors import Factors
 from idl_core.sim.solvers.polish import polish
 from idl_core.sim.solvers.row_problem import RowProblem
 from idl_core.sim.solvers.sparsify import sparsify
-from idl_core.sim.solvers.weak_directions import solve_weak
+from idl_core.sim.solvers.weak_directions import rows_at_once, solve_weak
 
 OnCheck = Callable[[int, Tensor, Tensor], None]  # iteration, relative gap (k,), done (k,)
 
@@ -42,7 +42,7 @@ class RowAnswers:
     Attributes:
         v: (k, D) feasible answers.
         objective, gap: (k,).
-        iterations: (k,) ADMM iterations spent on each row.
+        iterations: (k,) steps spent on each row, of the interior-point method and of ADMM.
         history: (iteration, worst relative gap, median relative gap) at each check.
     """
 
@@ -66,33 +66,29 @@ def solve_rows(
         factors: of the same problem's matrix, where other rows have been solved with it before.
     """
     factors = factors or Factors(problem.gram, problem.ball, problem.l2)
-    loop = _Loop(problem, settings, factors)
-    history: list[tuple[int, float, float]] = []
-    while True:
-        relative = loop.best.relative_gap()
-        if len(relative):
-            history.append((loop.count, float(relative.max()), float(relative.median())))
-        if on_check is not None:
-            on_check(loop.count, relative, relative <= settings.gap_tol)
-        loop.drop(relative <= settings.gap_tol)
-        if not len(loop.rows) or loop.count >= settings.max_iter:
-            break
+    loop = _Loop(problem, settings, factors, on_check)
+    loop.check()
+    loop.solve_weak_directions()
+    while len(loop.rows) and loop.count < settings.max_iter:
         loop.stage()
-        if loop.count == _FIRST_POLISH and not problem.l2:
-            (hard,) = (loop.best.relative_gap() > settings.gap_tol).nonzero(as_tuple=True)
-            spectrum = factors.spectrum(problem.l1) if len(hard) else None
-            if spectrum is not None:
-                solve_weak(loop.best, hard, spectrum, settings.gap_tol)
+        loop.check()
     best = loop.best
     sparsify(best, settings.gap_tol)
-    return RowAnswers(best.v, best.objective, best.gap(), loop.iterations, history)
+    return RowAnswers(best.v, best.objective, best.gap(), loop.iterations, loop.history)
 
 
 class _Loop:
     """State of the iteration: the rows under way, their variables and their penalties."""
 
-    def __init__(self, problem: RowProblem, settings: ADMMSettings, factors: Factors) -> None:
+    def __init__(
+        self,
+        problem: RowProblem,
+        settings: ADMMSettings,
+        factors: Factors,
+        on_check: OnCheck | None,
+    ) -> None:
         self.problem, self.settings, self.factors = problem, settings, factors
+        self.on_check = on_check
         self.best = BestAnswers(problem)
         count, device = len(problem.h), problem.h.device
         self.rows = torch.arange(count, device=device)
@@ -100,6 +96,31 @@ class _Loop:
         self.v, self.u, self.w = (torch.zeros_like(problem.h) for _ in range(3))
         self.count, self.polished = 0, 0
         self.penalty = self._first_penalties()
+        self.history: list[tuple[int, float, float]] = []
+
+    def check(self) -> None:
+        """Tell of the gaps, and drop the rows that are done."""
+        relative = self.best.relative_gap()
+        done = relative <= self.settings.gap_tol
+        if len(relative):
+            iteration = int(self.iterations.max())
+            self.history.append((iteration, float(relative.max()), float(relative.median())))
+            if self.on_check is not None:
+                self.on_check(iteration, relative, done)
+        self._drop(done)
+
+    def solve_weak_directions(self) -> None:
+        """Solve what is free in few directions only, in those alone: first as if no ball bound,
+        then with all of a free. Most problems with a small λ end here."""
+        for free in dict.fromkeys((0, self.problem.ball)):
+            space = None
+            if len(self.rows):
+                space = self.factors.weak_space(self.problem, free)
+            if space is not None:
+                for rows in self.rows.split(rows_at_once(space)):
+                    steps = solve_weak(self.best, rows, space, self.settings.gap_tol)
+                    self.iterations[rows] += steps
+                    self.check()
 
     # --- penalties: powers of ten, one for the block a and one for the block b of each row -------
 
@@ -181,7 +202,7 @@ class _Loop:
                 self.settings.gap_tol,
             )
 
-    def drop(self, done: Tensor) -> None:
+    def _drop(self, done: Tensor) -> None:
         """Take the rows that are done out of the work."""
         keep = ~done[self.rows]
         if not keep.all():

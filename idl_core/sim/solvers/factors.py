@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from idl_core.sim.solvers.gram import Gram, Inverse
-from idl_core.sim.solvers.spectrum import Spectrum
+from idl_core.sim.solvers.row_problem import RowProblem
+from idl_core.sim.solvers.weak_space import WeakSpace
 
 # Inverses kept at a time; each takes D² numbers. Rows move between few penalties.
 _KEPT = 12
@@ -32,7 +33,7 @@ class Factors:
         self.diagonal = diagonal
         self.mean = float(diagonal.mean()) if diagonal.numel() else 1.0
         self.mean = self.mean or 1.0
-        self.spectra: dict[float, Spectrum | None] = {}
+        self.spaces: dict[tuple[float, int], WeakSpace | None] = {}
         self.made: OrderedDict[tuple[str, int, int], Inverse] = OrderedDict()
 
     def penalties(self, exponents: tuple[int, int]) -> Tensor:
@@ -53,11 +54,12 @@ class Factors:
         epsilon = 10.0 ** (-7 - level) * self.mean + self.l2
         return self._get(("polish", level, 0), lambda: torch.full_like(self.diagonal, epsilon))
 
-    def spectrum(self, l1: float) -> Spectrum | None:
-        """The weak directions of G for λ = l1, found once; None where they do not help."""
-        if l1 not in self.spectra:
-            self.spectra[l1] = Spectrum.of(self.gram, l1)
-        return self.spectra[l1]
+    def weak_space(self, problem: RowProblem, free: int) -> WeakSpace | None:
+        """`WeakSpace.of` this problem, found once."""
+        key = (problem.l1, free)
+        if key not in self.spaces:
+            self.spaces[key] = WeakSpace.of(problem, free)
+        return self.spaces[key]
 
     def _get(self, key: tuple[str, int, int], rho: Callable[[], Tensor]) -> Inverse:
         if key not in self.made:

@@ -1,0 +1,96 @@
+"""The directions in which the data leave an answer free, and what they fix along the others.
+
+A row that M fits almost exactly, min ½‖z - Mw‖² + λ‖w‖₁ with a small λ, is pinned by the data
+along every eigenvector of G = MᵀM with an eigenvalue far above λ: the penalty decides only along
+the few others, constant or nearly collinear pixels. Where the ball on a binds, its multiplier may
+be of any size, and no direction of a is strong beside it: all of a is free, and b follows it.
+
+With K = G + l2 and V the strong eigenvectors of K on the columns that are not free for themselves,
+w = N t + (a combination of V), the columns of N K-orthogonal to V, so that
+
+    ½wᵀKw - hᵀw  =  ½tᵀΛt - (Nᵀh)ᵀt + (terms of the second part alone),    Λ = NᵀKN.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from idl_core.sim.solvers.row_problem import RowProblem
+from idl_core.sim.solvers.weighted_products import WeightedProducts
+
+_WEAK = 1e5  # eigenvalues up to this multiple of λ are weak
+_FEW = 128  # free directions that always pay
+_SHARE = 1 / 3  # of all directions that may be free: each row factors a matrix of that size
+
+
+class WeakSpace:
+    """A basis N of the free directions, and the strong ones.
+
+    Attributes:
+        l1, ball: of the problem.
+        free: entries that are free for themselves: the first columns of N, which b follows.
+        N: (D, d).
+        curvature: (d, d), Λ.
+        products: of N.
+    """
+
+    def __init__(
+        self,
+        problem: RowProblem,
+        matrix: Tensor,
+        free: int,
+        eigen: tuple[Tensor, Tensor],
+        weak: int,
+    ) -> None:
+        """Of K (D, D), whose first `free` entries are free for themselves; of the eigenvectors of
+        the rest of it, ascending, the first `weak` are."""
+        values, vectors = eigen
+        self.l1, self.ball, self.free = problem.l1, problem.ball, free
+        self.strong, self.inverse = vectors[:, weak:].contiguous(), 1 / values[weak:]
+        self.N = matrix.new_zeros(len(matrix), free + weak)
+        self.N[free:, free:] = vectors[:, :weak]
+        self.N[:free, :free].fill_diagonal_(1)
+        self.N[free:, :free] = -(self.strong * self.inverse) @ (
+            self.strong.T @ matrix[free:, :free]
+        )
+        self.curvature = self.N.T @ (matrix @ self.N)
+        self.products = WeightedProducts(self.N, free)
+
+    @classmethod
+    def of(cls, problem: RowProblem, free: int) -> WeakSpace | None:
+        """The space of all rows with this G, λ and ball; None where nothing is free, or too much
+        to pay."""
+        gram, l2 = problem.gram, problem.l2
+        most, matrix = max(_FEW, int(_SHARE * gram.size)), gram.matrix
+        if matrix is None or not problem.l1 or gram.size - gram.rank + free > most:
+            return None
+        if matrix.dtype != torch.float64:
+            return None  # what distinguishes weak directions is below its rounding
+        if l2:
+            matrix = matrix.clone()
+            matrix.diagonal().add_(l2)
+        eigen = torch.linalg.eigh(matrix[free:, free:])
+        weak = int((eigen[0] <= _WEAK * problem.l1).sum())
+        return cls(problem, matrix, free, eigen, weak) if 0 < free + weak <= most else None
+
+    @cached_property
+    def ridges(self) -> tuple[Tensor, Tensor]:
+        """A basis (d, d), and values (d,), in which Λ/λ + NᵀN is the identity and N_aᵀN_a diagonal,
+        N_a being the rows of N that the ball binds."""
+        factor = torch.linalg.cholesky(self.curvature / self.l1 + self.N.T @ self.N)
+        half = torch.linalg.solve_triangular(factor, self.N[: self.ball].T, upper=False)
+        values, rotation = torch.linalg.eigh(half @ half.T)
+        return torch.linalg.solve_triangular(factor.T, rotation, upper=True), values.clamp(min=0)
+
+    def along_strong(self, right: Tensor) -> Tensor:
+        """Vᵀ right, for right (k, D)."""
+        return right[:, self.free :] @ self.strong
+
+    def pinned(self, right: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        """The part w (k, D) along V of the solution of Kw = right (k, D); its ½wᵀKw - hᵀw (k,)."""
+        out, along = torch.zeros_like(right), self.along_strong(right)
+        out[:, self.free :] = (along * self.inverse) @ self.strong.T
+        return out, 0.5 * (along * along * self.inverse).sum(1) - (out * h).sum(1)
