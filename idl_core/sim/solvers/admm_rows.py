@@ -9,11 +9,13 @@ import torch
 from torch import Tensor
 
 from idl_core.sim.solvers.best_answers import BestAnswers
+from idl_core.sim.solvers.dual_program import SeenSpace
 from idl_core.sim.solvers.factors import Factors
+from idl_core.sim.solvers.interior_rows import rows_at_once, solve_within
 from idl_core.sim.solvers.polish import polish
 from idl_core.sim.solvers.row_problem import RowProblem
 from idl_core.sim.solvers.sparsify import sparsify
-from idl_core.sim.solvers.weak_directions import rows_at_once, solve_weak
+from idl_core.sim.solvers.weak_space import WeakSpace
 
 OnCheck = Callable[[int, Tensor, Tensor], None]  # iteration, relative gap (k,), done (k,)
 
@@ -68,10 +70,12 @@ def solve_rows(
     factors = factors or Factors(problem.gram, problem.ball, problem.l2)
     loop = _Loop(problem, settings, factors, on_check)
     loop.check()
-    loop.solve_weak_directions()
+    loop.solve_free_directions()
     while len(loop.rows) and loop.count < settings.max_iter:
         loop.stage()
         loop.check()
+        if loop.count == _FIRST_POLISH:
+            loop.solve_seen_directions()
     best = loop.best
     sparsify(best, settings.gap_tol)
     return RowAnswers(best.v, best.objective, best.gap(), loop.iterations, loop.history)
@@ -109,18 +113,25 @@ class _Loop:
                 self.on_check(iteration, relative, done)
         self._drop(done)
 
-    def solve_weak_directions(self) -> None:
-        """Solve what is free in few directions only, in those alone: first as if no ball bound,
-        then with all of a free. Most problems with a small λ end here."""
-        for free in dict.fromkeys((0, self.problem.ball)):
-            space = None
-            if len(self.rows):
-                space = self.factors.weak_space(self.problem, free)
-            if space is not None:
-                for rows in self.rows.split(rows_at_once(space)):
-                    steps = solve_weak(self.best, rows, space, self.settings.gap_tol)
-                    self.iterations[rows] += steps
-                    self.check()
+    def solve_free_directions(self) -> None:
+        """Solve what the data leave free in those directions alone, where they are few: first as
+        if no ball bound, then with all of a free. Most problems with a small λ end here."""
+        self._solve_within(lambda: self.factors.weak_space(self.problem, 0))
+        self._solve_within(lambda: self.factors.weak_space(self.problem, self.problem.ball))
+        if self.problem.gram.rank <= _FEW_SAMPLES * self.problem.gram.size:
+            self.solve_seen_directions()
+
+    def solve_seen_directions(self) -> None:
+        """Solve in the directions that the data see: where those are few, or ADMM and polish leave
+        rows open."""
+        self._solve_within(lambda: SeenSpace.of(self.problem))
+
+    def _solve_within(self, find: Callable[[], WeakSpace | SeenSpace | None]) -> None:
+        space = find() if len(self.rows) else None
+        if space is not None:
+            for rows in self.rows.split(rows_at_once(space)):
+                self.iterations[rows] += solve_within(self.best, rows, space, self.settings.gap_tol)
+                self.check()
 
     # --- penalties: powers of ten, one for the block a and one for the block b of each row -------
 
@@ -211,6 +222,7 @@ class _Loop:
 
 
 _FIRST_POLISH = 100
+_FEW_SAMPLES = 2 / 3  # of the columns, up to which what the data see is little
 _POLISH_NUMBERS = 1.3e8  # 1 GiB of float64
 _TINY = 1e-300
 

@@ -13,6 +13,7 @@ w = N t + (a combination of V), the columns of N K-orthogonal to V, so that
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 
 import torch
@@ -76,8 +77,21 @@ class WeakSpace:
         weak = int((eigen[0] <= _WEAK * problem.l1).sum())
         return cls(problem, matrix, free, eigen, weak) if 0 < free + weak <= most else None
 
+    @property
+    def row_numbers(self) -> int:
+        """Numbers that the work on one row takes, to bound memory."""
+        D, d = self.N.shape
+        return d * d + 8 * D
+
+    def least_squares(self, h: Tensor, pinned: Tensor) -> Callable[[float], Tensor]:
+        """What takes a ridge ρ to the t (k, d) of least ½wᵀKw - hᵀw + ½λ‖w‖² + ½λρ‖a‖²."""
+        basis, on_ball = self._ridges
+        fit = (h @ self.N / self.l1 - pinned @ self.N) @ basis
+        shrink = (pinned[:, : self.ball] @ self.N[: self.ball]) @ basis
+        return lambda ridge: ((fit - ridge * shrink) / (1 + ridge * on_ball)) @ basis.T
+
     @cached_property
-    def ridges(self) -> tuple[Tensor, Tensor]:
+    def _ridges(self) -> tuple[Tensor, Tensor]:
         """A basis (d, d), and values (d,), in which Λ/λ + NᵀN is the identity and N_aᵀN_a diagonal,
         N_a being the rows of N that the ball binds."""
         factor = torch.linalg.cholesky(self.curvature / self.l1 + self.N.T @ self.N)
@@ -89,8 +103,12 @@ class WeakSpace:
         """Vᵀ right, for right (k, D)."""
         return right[:, self.free :] @ self.strong
 
-    def pinned(self, right: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-        """The part w (k, D) along V of the solution of Kw = right (k, D); its ½wᵀKw - hᵀw (k,)."""
-        out, along = torch.zeros_like(right), self.along_strong(right)
-        out[:, self.free :] = (along * self.inverse) @ self.strong.T
-        return out, 0.5 * (along * along * self.inverse).sum(1) - (out * h).sum(1)
+    def along_cost(self, along: Tensor) -> Tensor:
+        """½ alongᵀ (VᵀKV)⁻¹ along, (k,)."""
+        return 0.5 * (along * along * self.inverse).sum(1)
+
+    def pinned(self, right: Tensor) -> Tensor:
+        """The part (k, D) along V of the solution of Kw = right, right (k, D)."""
+        out = torch.zeros_like(right)
+        out[:, self.free :] = (self.along_strong(right) * self.inverse) @ self.strong.T
+        return out

@@ -12,8 +12,8 @@ from reference import optimum
 from idl_core.sim.solvers.admm_rows import ADMMSettings, solve_rows
 from idl_core.sim.solvers.best_answers import BestAnswers
 from idl_core.sim.solvers.gram import Gram
+from idl_core.sim.solvers.interior_rows import solve_within
 from idl_core.sim.solvers.row_problem import RowProblem
-from idl_core.sim.solvers.weak_directions import solve_weak
 from idl_core.sim.solvers.weak_space import WeakSpace
 from idl_core.sim.solvers.weighted_products import WeightedProducts
 
@@ -45,7 +45,7 @@ def test_nearly_collinear_columns_are_solved_without_an_iteration_of_admm(
     assert space.N.shape == (D, COPIES)
 
     best = BestAnswers(rows)
-    solve_weak(best, torch.arange(5), space, 1e-5)
+    solve_within(best, torch.arange(5), space, 1e-5)
 
     # Along the strong directions the answer is of first order in λ: what ‖Mᵀν‖² ≤ λ²D leaves.
     _check(best, M, z, L1**2 * D * float(space.inverse.max()))
@@ -67,13 +67,13 @@ def test_a_ball_that_binds_is_no_harder(size: float) -> None:
     assert float((lifted.strong.T @ (K @ lifted.N)[BALL:]).abs().max()) < 1e-9 * float(K.max())
 
     best = BestAnswers(rows)
-    solve_weak(best, torch.arange(6), lifted, 1e-5)
+    solve_within(best, torch.arange(6), lifted, 1e-5)
 
     assert (best.v[:, :BALL].abs().sum(1) > 0.299).any()
     _check(best, M, z, L1**2 * D * float(lifted.inverse.max()))
     # Directions of a that the data see well cannot reach the ball if they count as pinned.
     before = BestAnswers(rows)
-    solve_weak(before, torch.arange(6), whole, 1e-5)
+    solve_within(before, torch.arange(6), whole, 1e-5)
     assert (before.gap() >= best.gap()).all()
 
 
