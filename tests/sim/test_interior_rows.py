@@ -11,6 +11,7 @@ from reference import optimum
 
 from idl_core.sim.solvers.admm_rows import ADMMSettings, solve_rows
 from idl_core.sim.solvers.best_answers import BestAnswers
+from idl_core.sim.solvers.dual_program import SeenSpace
 from idl_core.sim.solvers.gram import Gram
 from idl_core.sim.solvers.interior_rows import solve_within
 from idl_core.sim.solvers.row_problem import RowProblem
@@ -86,7 +87,7 @@ def _check(best: BestAnswers, M: torch.Tensor, z: torch.Tensor, second_order: fl
     """Against the reference: within 1e-5, the gap covers the distance, and a is in the ball."""
     rows = best.problem
     X, U = M[:, : rows.ball].T.numpy(), M[:, rows.ball :].T.numpy()
-    exact = optimum(X, U, z.numpy(), L1, rows.l2, 0.3 if rows.ball else None)
+    exact = optimum(X, U, z.numpy(), rows.l1, rows.l2, 0.3 if rows.ball else None)
     scale = np.maximum(exact, 0.5e-6 * rows.zz.numpy())
     assert (best.gap().numpy() <= 1e-5 * scale + second_order).all()
     assert (best.objective.numpy() - exact <= best.gap().numpy() + 1e-9 * scale).all()
@@ -130,3 +131,27 @@ def test_weighted_products(D: int, d: int, free: int) -> None:
     lower = products.lower(e)
     assert torch.allclose(lower[1:].tril(), exact[1:].tril(), rtol=1e-11)
     assert torch.allclose(lower[:1].tril(), exact[:1].tril(), rtol=1e-5, atol=1e-3)
+
+
+@pytest.mark.parametrize("strength", [1e-6, 1e-3, 1.0])
+@pytest.mark.parametrize("ball", [BALL, 0])
+@pytest.mark.parametrize("samples", [1, 12, 30, 60])
+def test_rows_are_solved_in_the_directions_that_the_data_see(
+    samples: int, ball: int, strength: float
+) -> None:
+    """Fewer samples than columns or more, some of them twice, for any λ."""
+    M = nearly_collinear(samples)
+    M = torch.cat([M, M[: samples // 3]])
+    rng = np.random.default_rng(3)
+    z = torch.from_numpy(0.1 * rng.normal(size=(4, D))) @ M.T
+    z[2:] += 0.1 * torch.from_numpy(rng.normal(size=(2, len(M))))  # not to be fitted
+    rows = replace(_rows(M, z, ball, 0.0), l1=strength, gram=Gram.of(M))
+    space = SeenSpace.of(rows)
+    assert space is not None
+    assert space.V.shape == (D, min(samples, D))
+
+    best = BestAnswers(rows)
+    steps = solve_within(best, torch.arange(4), space, 1e-5)
+
+    assert int(steps.max()) <= 25
+    _check(best, M, z, 1e-15 * float(rows.zz.max()))
