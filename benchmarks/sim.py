@@ -187,8 +187,8 @@ def ranks_part(problem: Problem, rows: int | None) -> None:
         seconds.append(time.perf_counter() - started)
     apart = max(float(np.abs(a - b).max()) for a, b in zip(*answers, strict=True))
     print(
-        f"D = {problem.columns}, {rows or n} rows: one process {seconds[0]:.0f} s, two {seconds[1]:.0f} s = "
-        f"{seconds[0] / seconds[1]:.2f}x; answers differ by {apart:.1e}"
+        f"D = {problem.columns}, {rows or n} rows: one process {seconds[0]:.0f} s, "
+        f"two {seconds[1]:.0f} s = {seconds[0] / seconds[1]:.2f}x; answers differ by {apart:.1e}"
     )
 
 

@@ -60,15 +60,17 @@ class FreeProgram(Program):
         program = self._following(torch.where(moves[:, None], point.y, self.y), moves)
         curved = (point.t * (0.5 * program.curve(point.t) - program.g)).sum(1)
         gap, scale = program.gap(point, program.constant + curved)
-        # An old w_s adds to the gap, and so does a slope that is not zero: what it may gain within
-        # reach, a in the ball and b as large as it is, and what it takes to scale the dual point
-        # until its correlations with b are at most 1.
+        # An old w_s adds to the gap, and so does ½sᵀKs where w = p - n + s, and a slope that is not
+        # zero: what it may gain within reach, a in the ball and b as large as it is, and what it
+        # takes to scale the dual point until its correlations with b are at most 1.
         slope, free, norm = program.slope(point), self.space.free, torch.linalg.vector_norm
-        slope_b = norm(slope[:, free:], dim=1)
-        gap = gap + stale * ~moves + self.rows.kappa * norm(slope[:, :free], dim=1)
+        s, slope_b = program.unsplit(point), norm(slope[:, free:], dim=1)
+        bent = (self.rows.gram.apply(s) + self.rows.l2 * s) / self.rows.l1
+        gap = gap + stale * ~moves + 0.5 * (s * bent).sum(1)
+        gap = gap + self.rows.kappa * norm(slope[:, :free], dim=1)
         gap = gap + norm(point.p - point.n, dim=1) * slope_b + scale * slope_b**2
-        residual = torch.cat([program.unsplit(point), self.outside(point)], 1).abs().amax(1)
-        return program, point, (gap > relative_gap * scale) | (residual > _RESIDUAL)
+        outside = self.outside(point).abs()[:, 0]
+        return program, point, (gap > relative_gap * scale) | (outside > _RESIDUAL)
 
     def _following(self, y: Tensor, moves: Tensor) -> FreeProgram:
         if not bool(moves.any()):

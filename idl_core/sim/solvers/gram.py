@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import torch
 from torch import Tensor
 
@@ -60,6 +62,14 @@ class Gram:
             return rows @ self.matrix
         assert self.data is not None
         return (rows @ self.data.T) @ self.data
+
+    @cached_property
+    def absolute(self) -> Gram:
+        """|M|ᵀ|M|, or |MᵀM|, which is at most that: how much a product with G sums."""
+        if self.matrix is not None:
+            return Gram(matrix=self.matrix.abs(), samples=self.samples)
+        assert self.data is not None
+        return Gram(data=self.data.abs())
 
     def select(self, columns: Tensor) -> Gram:
         """The same for some of the columns of M: indices, or a mask (D,)."""

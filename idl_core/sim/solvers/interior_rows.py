@@ -38,9 +38,13 @@ def solve_within(
     point, steps[reached] = program.solve(start.select(reached), _SHARE * relative_gap)
     part, w = program.rows, program.answer(point)
     best.certify(rows, w, part.gram.apply(w))
-    if part.ball:
-        w[:, : part.ball] = project_rows(w[:, : part.ball], part.kappa)
-    best.consider(rows, w, part.gram.apply(w))
+    # p - n keeps to the ball where w, whose pinned part has moved last, may not; where the ball
+    # does not bind, w fits the data better.
+    for candidate in (point.p - point.n, w):
+        v = candidate.clone()
+        if part.ball:
+            v[:, : part.ball] = project_rows(v[:, : part.ball], part.kappa)
+        best.consider(rows, v, part.gram.apply(v))
     return steps
 
 

@@ -95,12 +95,12 @@ class RowProblem:
         along = self.zz - (self.h * w).sum(1)
         square = (along - (c * w).sum(1)).clamp(min=0)
         reach = best / self.l1 if self.l1 else REACH * norm
-        # What rounding may hide grows with w, which is large where columns are nearly collinear:
-        # |G_jk| ≤ ‖M_j‖‖M_k‖ bounds the error of c, and so that of the two products above.
-        unit = ROUNDING * torch.finfo(c.dtype).eps
-        length, reached = self.zz.sqrt(), (w.abs() * self.lengths).sum(1)
-        size = c.abs() + unit * self.lengths * (length + reached)[:, None]
-        slack = unit * (length + reached) ** 2
+        # What rounding may hide grows with the terms that were summed, which where columns are
+        # nearly collinear are large beside their sum.
+        unit, size = ROUNDING * torch.finfo(c.dtype).eps, w.abs()
+        summed = self.gram.absolute.apply(size) + self.lengths * self.zz.sqrt()[:, None]
+        slack = unit * (self.zz + (size * (self.h.abs() + summed)).sum(1))
+        size = c.abs() + unit * summed
         ca, cb = size[:, : self.ball], size[:, self.ball :]
         worst = cb.amax(1) if cb.shape[1] else torch.zeros_like(best)
         feasible = (self.l1 / worst.clamp(min=torch.finfo(c.dtype).tiny)).clamp(max=1.0)
