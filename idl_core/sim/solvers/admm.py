@@ -31,18 +31,21 @@ from idl_core.sim.solvers.state_blocks import regenerated
 
 
 class ADMMSolver(BaseSolver):
-    """ADMM on all rows together, with an active-set polish, stopped by each row's duality gap.
+    """ADMM on all rows together, after an interior-point method where that is cheap; stopped by each
+    row's duality gap.
 
-    The quadratic's Gram matrix is factored once for each pair of penalties in use, never in the
-    loop. The two blocks a and b of a row have penalties of their own, powers of ten that move with
-    the ratio of multiplier to answer at the first few checks; rows with the same pair iterate as
-    one matrix product. The proximal step is exact: soft-thresholding, then the projection onto the
-    ball. At every check from the 100th iteration on, open rows are polished: the optimality
-    conditions are solved on the support found, and signs exchanged until they hold, which is what
-    brings the last digits; ADMM alone would need tens of thousands of iterations where pixels are
-    nearly collinear. A row leaves the work once its relative gap is within `gap_tol`. Works in
-    float64. After Boyd et al., "Distributed optimization and statistical learning via the
-    alternating direction method of multipliers" (2011), sections 3.4 and 6.
+    Where the data leave an answer free in few directions, or samples are few, the interior-point
+    method solves all rows in those directions alone (`free_program`, `dual_program`), and most
+    problems with a small λ are done. ADMM takes the rest. Its matrices are factored once for each
+    pair of penalties in use, never in the loop: the two blocks a and b of a row have penalties of
+    their own, powers of ten that move with the ratio of multiplier to answer at the first few
+    checks, and rows with the same pair iterate as one matrix product. The proximal step is exact:
+    soft-thresholding, then the projection onto the ball. At every check from the 100th iteration
+    on, open rows are polished: the optimality conditions are solved on the support found, and signs
+    exchanged until they hold. A row leaves the work once its relative gap is within `gap_tol`.
+    Works in float64. After Boyd et al., "Distributed optimization and statistical learning via the
+    alternating direction method of multipliers" (2011), sections 3.4 and 6, and Mehrotra, "On the
+    implementation of a primal-dual interior point method" (SIAM J. Optim. 2, 1992).
 
     Args:
         lambda_y, lambda_z: weights of the penalties on [C D] and on [A B].
