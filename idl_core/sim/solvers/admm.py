@@ -31,8 +31,8 @@ from idl_core.sim.solvers.state_blocks import regenerated
 
 
 class ADMMSolver(BaseSolver):
-    """ADMM on all rows together, after an interior-point method where that is cheap; stopped by each
-    row's duality gap.
+    """An interior-point method where that is cheap, ADMM on all rows together for the rest, stopped
+    by each row's duality gap.
 
     Where the data leave an answer free in few directions, or samples are few, the interior-point
     method solves all rows in those directions alone (`free_program`, `dual_program`), and most
