@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -116,15 +117,15 @@ class _Loop:
     def solve_free_directions(self) -> None:
         """Solve what the data leave free in those directions alone, where they are few: first as
         if no ball bound, then with all of a free. Most problems with a small λ end here."""
-        self._solve_within(lambda: self.factors.weak_space(self.problem, 0))
-        self._solve_within(lambda: self.factors.weak_space(self.problem, self.problem.ball))
+        for free in dict.fromkeys((0, self.problem.ball)):
+            self._solve_within(partial(self.factors.weak_space, self.problem, free))
         if self.problem.gram.rank <= _FEW_SAMPLES * self.problem.gram.size:
             self.solve_seen_directions()
 
     def solve_seen_directions(self) -> None:
         """Solve in the directions that the data see: where those are few, or ADMM and polish leave
         rows open."""
-        self._solve_within(lambda: SeenSpace.of(self.problem))
+        self._solve_within(partial(self.factors.seen_space, self.problem))
 
     def _solve_within(self, find: Callable[[], WeakSpace | SeenSpace | None]) -> None:
         space = find() if len(self.rows) else None

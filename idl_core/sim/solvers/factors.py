@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from idl_core.sim.solvers.dual_program import SeenSpace
 from idl_core.sim.solvers.gram import Gram, Inverse
 from idl_core.sim.solvers.row_problem import RowProblem
 from idl_core.sim.solvers.weak_space import WeakSpace
@@ -33,7 +34,8 @@ class Factors:
         self.diagonal = diagonal
         self.mean = float(diagonal.mean()) if diagonal.numel() else 1.0
         self.mean = self.mean or 1.0
-        self.spaces: dict[tuple[float, int], WeakSpace | None] = {}
+        self.weak_spaces: dict[int, WeakSpace | None] = {}
+        self.seen_spaces: list[SeenSpace | None] = []
         self.made: OrderedDict[tuple[str, int, int], Inverse] = OrderedDict()
 
     def penalties(self, exponents: tuple[int, int]) -> Tensor:
@@ -56,10 +58,15 @@ class Factors:
 
     def weak_space(self, problem: RowProblem, free: int) -> WeakSpace | None:
         """`WeakSpace.of` this problem, found once."""
-        key = (problem.l1, free)
-        if key not in self.spaces:
-            self.spaces[key] = WeakSpace.of(problem, free)
-        return self.spaces[key]
+        if free not in self.weak_spaces:
+            self.weak_spaces[free] = WeakSpace.of(problem, free)
+        return self.weak_spaces[free]
+
+    def seen_space(self, problem: RowProblem) -> SeenSpace | None:
+        """`SeenSpace.of` this problem, found once."""
+        if not self.seen_spaces:
+            self.seen_spaces.append(SeenSpace.of(problem))
+        return self.seen_spaces[0]
 
     def _get(self, key: tuple[str, int, int], rho: Callable[[], Tensor]) -> Inverse:
         if key not in self.made:
