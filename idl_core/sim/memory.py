@@ -22,10 +22,20 @@ def prefers_data(samples: int, features: int) -> bool:
     return 2 * samples < features
 
 
+# Numbers that the interior-point method keeps at most: products of columns, and the rows' matrices.
+PAIRS = 30_000_000
+MATRICES = 32_000_000
+
+
 def solve_bytes(width: int, m: int, rows: int, itemsize: int) -> int:
-    """Bytes of a solve: data, Gram matrix, about six factors, and a dozen arrays over the rows."""
+    """Bytes of a solve: data, Gram matrix, about six factors, a dozen arrays over the rows, and
+    what the interior-point method keeps: at most a third of the directions are free, or two thirds
+    are seen by as many samples."""
     gram = width * m if prefers_data(m, width) else width * width
-    return itemsize * (2 * width * m + 7 * gram + 14 * rows * width)
+    side = max(-(-width // 3), m if 3 * m <= 2 * width else 0)
+    pairs = min(PAIRS, width * side * (side + 1) // 2)
+    matrices = 3 * min(MATRICES, rows * side * side)
+    return itemsize * (2 * width * m + 7 * gram + 14 * rows * width + pairs + matrices)
 
 
 def available_bytes(device: torch.device) -> int | None:

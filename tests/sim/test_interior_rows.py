@@ -133,9 +133,9 @@ def test_weighted_products(D: int, d: int, free: int) -> None:
     assert torch.allclose(lower[:1].tril(), exact[:1].tril(), rtol=1e-5, atol=1e-3)
 
 
-@pytest.mark.parametrize("strength", [1e-6, 1e-3, 1.0])
+@pytest.mark.parametrize("strength", [1e-6, 1.0])
 @pytest.mark.parametrize("ball", [BALL, 0])
-@pytest.mark.parametrize("samples", [1, 12, 30, 60])
+@pytest.mark.parametrize("samples", [1, 12, 60])
 def test_rows_are_solved_in_the_directions_that_the_data_see(
     samples: int, ball: int, strength: float
 ) -> None:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from idl_core.sim.memory import MATRICES
 from idl_core.sim.solvers.best_answers import BestAnswers
 from idl_core.sim.solvers.dual_program import DualProgram, SeenSpace
 from idl_core.sim.solvers.free_program import FreeProgram
 from idl_core.sim.solvers.weak_space import WeakSpace
 from idl_core.wellposed import project_rows
 
-_NUMBERS = 3.2e7  # of the rows' matrices, 256 MiB of float64
 _SHARE = 0.03  # of the gap asked for that the interior-point method may leave
 
 
@@ -50,4 +50,4 @@ def solve_within(
 
 def rows_at_once(space: WeakSpace | SeenSpace) -> int:
     """How many rows to solve together in a space, to bound memory."""
-    return max(1, int(_NUMBERS / space.row_numbers))
+    return max(1, MATRICES // space.row_numbers)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_PAIRS = 3.0e7  # numbers of the products of N's columns, 240 MiB of float64
+from idl_core.sim.memory import PAIRS
+
 _BLOCKS = 4
 _ALIKE = 1e7  # ratio of the largest weight to the least up to which float32 is enough
 
@@ -26,7 +27,7 @@ class WeightedProducts:
         self.rest = N[free:].T.contiguous()
         d, rows = self.rest.shape
         self.pairs: Tensor | None = None
-        if rows * d * (d + 1) // 2 <= _PAIRS:
+        if rows * d * (d + 1) // 2 <= PAIRS:
             self.pairs = torch.cat([self.rest[: i + 1] * self.rest[i] for i in range(d)])
             i, j = torch.tril_indices(d, d, device=N.device)
             self.places = i * d + j
