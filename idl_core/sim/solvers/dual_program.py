@@ -15,14 +15,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from idl_core.sim.solvers.interior_point import CholeskySolve, Newton, Point, Program
+from idl_core.sim.solvers.interior_point import RESIDUAL, CholeskySolve, Newton, Point, Program
 from idl_core.sim.solvers.row_problem import RowProblem
 from idl_core.sim.solvers.weighted_products import WeightedProducts
 
 _MOST = 2500  # directions: each row factors a matrix of that size at every step
 _RIDGES = [10.0**exponent for exponent in range(13)]
-_REACH = 1.3  # as in `FreeProgram`
-_RESIDUAL = 1e-6
 
 
 class SeenSpace:
@@ -86,7 +84,7 @@ class DualProgram(Program):
         moved = (self.left(point) @ self.space.V.T).abs().sum(1)  # by `answer`
         gap = gap + (1 + point.theta[:, 0]) * moved
         outside = self.outside(point).abs()[:, 0]
-        return self, point, (gap > relative_gap * scale) | (outside > _RESIDUAL)
+        return self, point, (gap > relative_gap * scale) | (outside > RESIDUAL)
 
     def newton(self, point: Point) -> Newton:
         return _DualNewton(self, point)
@@ -104,22 +102,21 @@ class DualProgram(Program):
         """Least squares with a ridge of λ, and on a with the least of some that brings it within
         reach of the ball; ξ as large as |y| ≤ 1 on b lets it. Every row can start."""
         space, l1, ball = self.space, self.rows.l1, self.ball
-        xi = torch.zeros_like(self.seen)
-        w = torch.zeros_like(self.rows.h)
-        far = torch.ones_like(xi[:, :1], dtype=torch.bool)
-        for ridge in _RIDGES:
+
+        def at_ridge(ridge: float) -> tuple[Tensor, Tensor]:
             weight = 1 / (1 + ridge * ball)
             matrix = space.products.lower(weight[None])
             matrix.diagonal(dim1=1, dim2=2).add_(l1 / space.values)
             factor = torch.linalg.cholesky(matrix[0])
-            xi = torch.where(far, torch.cholesky_solve(self.seen.T, factor).T, xi)
-            w = torch.where(far, weight * (xi @ space.V.T), w)
-            far = (w.abs() * ball).sum(1, keepdim=True) > _REACH * self.rows.kappa
-            if not self.has_ball or not bool(far.any()):
-                break
+            xi = torch.cholesky_solve(self.seen.T, factor).T
+            return xi, weight * (xi @ space.V.T)
+
+        xi, w, _ = self.within_reach(at_ridge, _RIDGES)
         y = xi @ space.V.T
         share = (0.5 / ((1 - ball) * y).abs().amax(1, keepdim=True).clamp(min=1e-300)).clamp(max=1)
-        return self.split(share * xi, w, share * y), torch.ones_like(far[:, 0])
+        return self.split(share * xi, w, share * y), torch.ones_like(
+            self.constant, dtype=torch.bool
+        )
 
 
 class _DualNewton(Newton):

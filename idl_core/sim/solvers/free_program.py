@@ -13,16 +13,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from idl_core.sim.solvers.interior_point import CholeskySolve, Newton, Point, Program
+from idl_core.sim.solvers.interior_point import RESIDUAL, CholeskySolve, Newton, Point, Program
 from idl_core.sim.solvers.row_problem import RowProblem
 from idl_core.sim.solvers.weak_space import WeakSpace
 
 _STALE = 0.5  # of the complementarity, what an old w_s may cost
-_RESIDUAL = 1e-6
 _RIDGES = [10.0 ** (half / 2) for half in range(25)]
-# Of κ, what the starting point's a may have before the split. A little outside the ball is the
-# better start: less of a ridge, and the split's own p and n are inside.
-_REACH = 1.3
 
 
 @dataclass
@@ -70,7 +66,7 @@ class FreeProgram(Program):
         gap = gap + self.rows.kappa * norm(slope[:, :free], dim=1)
         gap = gap + norm(point.p - point.n, dim=1) * slope_b + scale * slope_b**2
         outside = self.outside(point).abs()[:, 0]
-        return program, point, (gap > relative_gap * scale) | (outside > _RESIDUAL)
+        return program, point, (gap > relative_gap * scale) | (outside > RESIDUAL)
 
     def _following(self, y: Tensor, moves: Tensor) -> FreeProgram:
         if not bool(moves.any()):
@@ -100,17 +96,15 @@ class FreeProgram(Program):
     def start(self) -> tuple[Point, Tensor]:
         """Least squares with the least of some ridges on a that brings it within reach of the
         ball; and for which rows (k,) any does."""
-        at_ridge = self.space.least_squares(self.rows.h, self.pinned)
-        t, far = torch.zeros_like(self.g), torch.ones_like(self.g[:, :1], dtype=torch.bool)
-        for ridge in _RIDGES:
-            t = torch.where(far, at_ridge(ridge), t)
-            w = self.pinned + t @ self.space.N.T
-            size = (w[:, : self.rows.ball]).abs().sum(1, keepdim=True)
-            far = size > _REACH * self.rows.kappa
-            if not bool(far.any()):
-                break
+        least_squares = self.space.least_squares(self.rows.h, self.pinned)
+
+        def at_ridge(ridge: float) -> tuple[Tensor, Tensor]:
+            t = least_squares(ridge)
+            return t, self.pinned + t @ self.space.N.T
+
+        t, w, reached = self.within_reach(at_ridge, _RIDGES)
         y = ((self.g - self.curve(t)) @ self.space.N.T) * self.ball
-        return self.split(t, w, y), ~far[:, 0]
+        return self.split(t, w, y), reached
 
 
 class _FreeNewton(Newton):
@@ -140,7 +134,7 @@ class _FreeNewton(Newton):
 
 def _pinned(rows: RowProblem, space: WeakSpace, y: Tensor) -> tuple[Tensor, Tensor]:
     """w_s (k, D) for multipliers y, and what of the objective over λ (k,) does not depend on t."""
-    right = rows.h - rows.l1 * y
-    pinned = space.pinned(right)
-    quadratic = space.along_cost(space.along_strong(right)) - (pinned * rows.h).sum(1)
+    along = space.along_strong(rows.h - rows.l1 * y)
+    pinned = space.pinned(along)
+    quadratic = space.along_cost(along) - (pinned * rows.h).sum(1)
     return pinned, (0.5 * rows.zz + quadratic) / rows.l1

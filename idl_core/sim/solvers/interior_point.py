@@ -15,6 +15,7 @@ are reduced to a small matrix for each row is up to the `Program`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +23,10 @@ from torch import Tensor
 
 from idl_core.sim.solvers.row_problem import RowProblem
 
+RESIDUAL = 1e-6  # of the ball's equation
+# Of κ, what the starting point's a may have before the split. A little outside the ball is the
+# better start: less of a ridge, and the split's own p and n are inside.
+_REACH = 1.3
 _ITERATIONS = 30
 _STAY = 0.99  # share of the way to the boundary that a step may go
 _TINY = 1e-300
@@ -147,6 +152,24 @@ class Program(ABC):
         """κ - ‖p + n‖₁ of a - slack, (k, 1)."""
         inside = ((point.p + point.n) * self.ball).sum(1, keepdim=True)
         return (self.rows.kappa - inside - point.slack) * float(self.has_ball)
+
+    def within_reach(
+        self, at_ridge: Callable[[float], tuple[Tensor, Tensor]], ridges: list[float]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Of each row the t and w at the least ridge that brings a within reach of the ball, and
+        whether (k,) any does."""
+        t, w = at_ridge(ridges[0])
+        for ridge in ridges[1:]:
+            far = self._is_far(w)
+            if not bool(far.any()):
+                break
+            further, its = at_ridge(ridge)
+            t, w = torch.where(far, further, t), torch.where(far, its, w)
+        return t, w, ~self._is_far(w)[:, 0]
+
+    def _is_far(self, w: Tensor) -> Tensor:
+        size = w[:, : self.rows.ball].abs().sum(1, keepdim=True)
+        return size > _REACH * self.rows.kappa
 
     def split(self, t: Tensor, w: Tensor, y: Tensor) -> Point:
         """p, n well apart from zero, inside the ball, around w; y where |y| ≤ 1 on b."""

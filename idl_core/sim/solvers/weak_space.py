@@ -107,8 +107,9 @@ class WeakSpace:
         """½ alongᵀ (VᵀKV)⁻¹ along, (k,)."""
         return 0.5 * (along * along * self.inverse).sum(1)
 
-    def pinned(self, right: Tensor) -> Tensor:
-        """The part (k, D) along V of the solution of Kw = right, right (k, D)."""
-        out = torch.zeros_like(right)
-        out[:, self.free :] = (self.along_strong(right) * self.inverse) @ self.strong.T
+    def pinned(self, along: Tensor) -> Tensor:
+        """V (VᵀKV)⁻¹ along (k, D): with along = Vᵀ right, the part along V of what solves
+        Kw = right."""
+        out = along.new_zeros(len(along), len(self.N))
+        out[:, self.free :] = (along * self.inverse) @ self.strong.T
         return out
