@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 from idl_core.equilibrium.criterion import say_unreachable
+from idl_core.equilibrium.figured_solution import FiguredSolution
 from idl_core.equilibrium.solution import ROUNDING_UNITS, ImplicitFunctionWarning, Solution
 
 
-class DeviceSolution(Solution):
+class DeviceSolution(FiguredSolution):
     """Outcome of a solve of m samples, as a GPU kernel leaves it.
 
     Args:
@@ -39,23 +40,7 @@ class DeviceSolution(Solution):
         object.__setattr__(self, "tol", tol)
         object.__setattr__(self, "relative", relative)
 
-    figures: Tensor
     relative: bool
-
-    @cached_property
-    def maps(self) -> Tensor:
-        """(m,) int64, applications of the map to each sample."""
-        return self.figures[2].long()
-
-    @cached_property
-    def change(self) -> Tensor:
-        """(m, 1), the largest of |f(x) - x|."""
-        return self.figures[0][:, None]
-
-    @cached_property
-    def converged(self) -> Tensor:
-        """(m,) bool: the residual is within the tolerance or, where larger, the rounding error."""
-        return (self.figures[0] <= self.figures[1]) & self.figures[0].isfinite()
 
     @cached_property
     def all_converged(self) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from idl_core.activations import Activation
 from idl_core.equilibrium.criterion import say_unreachable
+from idl_core.equilibrium.figured_solution import FiguredSolution
 from idl_core.equilibrium.solution import Solution
 from idl_core.equilibrium.solvers import Picard, Solver
 from idl_core.kernels.tiled import ROWS, TILE_BYTES, solves
@@ -38,7 +38,7 @@ class Pass(NamedTuple):
     solution: Solution | None
 
 
-class TiledSolution(Solution):
+class TiledSolution(FiguredSolution):
     """A solve that has converged, as tiles leave it.
 
     Args:
@@ -47,25 +47,8 @@ class TiledSolution(Solution):
         tol: what was asked for.
     """
 
-    figures: Tensor
-
     def __init__(self, value: Tensor, figures: Tensor, tol: float) -> None:
         vars(self).update(value=value, figures=figures, tol=tol, all_converged=True)
-
-    @cached_property
-    def maps(self) -> Tensor:
-        """(m,) int64, applications of the map to each sample."""
-        return self.figures[2].long()
-
-    @cached_property
-    def change(self) -> Tensor:
-        """(m, 1), the largest of |f(x) - x|."""
-        return self.figures[0][:, None]
-
-    @cached_property
-    def converged(self) -> Tensor:
-        """(m,) bool: the residual is within the tolerance or, where larger, the rounding error."""
-        return self.figures[0] <= self.figures[1]
 
 
 def suits(activation: Activation, solvers: tuple[Solver, Solver], left: Tensor) -> bool:
