@@ -49,19 +49,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _what_numba_compiles_is_there(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Once a checkout: compiling takes longer than a test may, and two processes that do it at the
-    same time would do it twice."""
-    with open(_shared(tmp_path_factory) / "compiling", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        for dtype in (torch.float32, torch.float64):
-            for model, shape in (
-                (ImplicitModel(2, 1, 4), (2, 2)),
-                (ImplicitModel(2, 1, 5, is_low_rank=True, rank=2), (2, 2)),
-                (ImplicitModel(2, 1, 4, activation="tanh"), (2, 2)),
-                (ImplicitRNN(2, 1, 4, 2), (2, 2, 2)),
-            ):
-                model.to(dtype)(torch.ones(shape, dtype=dtype)).sum().backward()
-            ImplicitModel(2, 1, 4).to(dtype).equilibrium(torch.ones(2, 2, dtype=dtype))
+    """Once a checkout: compiling takes longer than a test may. Of two processes each begins with
+    another type of numbers, and finds what the other has done when it comes to that one's."""
+    dtypes = [torch.float32, torch.float64]
+    if os.environ.get("PYTEST_XDIST_WORKER") == "gw1":
+        dtypes.reverse()
+    for dtype in dtypes:
+        with open(_shared(tmp_path_factory) / f"compiling {dtype}", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            _compile(dtype)
+
+
+def _compile(dtype: torch.dtype) -> None:
+    for model, shape in (
+        (ImplicitModel(2, 1, 4), (2, 2)),
+        (ImplicitModel(2, 1, 5, is_low_rank=True, rank=2), (2, 2)),
+        (ImplicitModel(2, 1, 4, activation="tanh"), (2, 2)),
+        (ImplicitRNN(2, 1, 4, 2), (2, 2, 2)),
+    ):
+        model.to(dtype)(torch.ones(shape, dtype=dtype)).sum().backward()
+    ImplicitModel(2, 1, 4).to(dtype).equilibrium(torch.ones(2, 2, dtype=dtype))
 
 
 def _shared(tmp_path_factory: pytest.TempPathFactory) -> Path:

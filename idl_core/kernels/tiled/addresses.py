@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import carray, njit, types
+from numba import carray, types
 from numba.extending import intrinsic
+
+from idl_core.kernels.tiled.compiled import compiled
 
 
 @intrinsic
@@ -22,7 +24,7 @@ def _pointer(_: Any, address: Any, like: Any) -> Any:
     return types.CPointer(like)(types.int64, like), generate
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def at(address: int, shape: Any, like: Any) -> Any:
     """The contiguous array of that shape, of numbers of the type of `like`; not one of its own."""
     return carray(_pointer(address, like), shape)

@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
 from idl_core.kernels.tiled import TILE_BYTES
+from idl_core.kernels.tiled.compiled import compiled
 from idl_core.kernels.tiled.picard import Limits, record, settle
 from idl_core.kernels.tiled.team import in_team
 from idl_core.kernels.tiled.tiles import affine, filled, largest, load, store
@@ -52,26 +52,26 @@ class Outcome(NamedTuple):
     drives: Any
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def solve(chain: TiledChain, limits: Limits, outcome: Outcome, threads: int) -> bool:
     """Solve a chain; whether all steps converged. Where some have not, nothing is known."""
     in_team(_solve_tiles, (chain, limits, outcome), threads)
     return outcome.counts.all()
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def recall(chain: TiledChain, X: Any, slots: Any, threads: int) -> None:
     """Form the slots, the last step first, from the states X (steps, n, m)."""
     in_team(_recall_tiles, (chain, X, slots), threads)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _solve_tiles(chain: TiledChain, limits: Limits, outcome: Outcome, number: int, of: int) -> None:
     for tile in range(number, outcome.drives.size, of):
         _solve_tile(chain, limits, outcome, tile)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _solve_tile(chain: TiledChain, limits: Limits, outcome: Outcome, tile: int) -> None:
     slots, dtype = outcome.slots, outcome.slots.dtype
     lanes = TILE_BYTES // slots.itemsize
@@ -116,7 +116,7 @@ def _solve_tile(chain: TiledChain, limits: Limits, outcome: Outcome, tile: int) 
     outcome.counts[first : first + lanes] = most
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _recall_tiles(chain: TiledChain, X: Any, slots: Any, number: int, of: int) -> None:
     lanes = TILE_BYTES // slots.itemsize
     (steps, p, _), (k, _), (_, n, m) = chain.inputs.shape, chain.first_carry.shape, X.shape

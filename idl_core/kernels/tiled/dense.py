@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from idl_core.kernels.tiled import TILE_BYTES
+from idl_core.kernels.tiled.compiled import compiled
 from idl_core.kernels.tiled.picard import Limits, record, settle
 from idl_core.kernels.tiled.team import in_team
 from idl_core.kernels.tiled.tiles import affine_then, filled, largest, load, store
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def solve(
     At: Any,
     Z: Any,
@@ -38,7 +38,7 @@ def solve(
     return unit
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _solve_tiles(
     At: Any,
     Z: Any,

@@ -10,10 +10,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from idl_core.kernels.tiled import ROWS, TILE_BYTES
 from idl_core.kernels.tiled.addresses import at
+from idl_core.kernels.tiled.compiled import compiled
 from idl_core.kernels.tiled.picard import Limits, settle
 from idl_core.kernels.tiled.team import in_team
 from idl_core.kernels.tiled.tiles import (
@@ -37,7 +37,7 @@ _PANEL = 16 * ROWS
 _TILES = 8
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def forward(matrices: Any, batch: Any, found: Any, sizes: Any, limits: Limits, threads: int) -> int:
     """Solve for X and form Y; returns how it ended, as `ended`. Where it failed, Y is not known.
 
@@ -66,7 +66,7 @@ def forward(matrices: Any, batch: Any, found: Any, sizes: Any, limits: Limits, t
     return ended(figures, limits.tol)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def backward(
     matrices: Any,
     batch: Any,
@@ -115,7 +115,7 @@ def backward(
     return how, limits.tol * unit
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def sum_up(batch: Any, found: Any, gradients: Any, sizes: Any, like: Any, threads: int) -> None:
     """Form the gradients from what `backward` has found; `like` is a number of the arrays' type."""
     m, p, n, q, r, d = sizes
@@ -140,7 +140,7 @@ def sum_up(batch: Any, found: Any, gradients: Any, sizes: Any, like: Any, thread
         in_team(_outer_tiles, (V, X, at(gradients[0], (n, n), like), of_C), threads)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def ended(figures: Any, tol: Any) -> int:
     """How a solve has ended: 0, a sample did not converge; 1, all within tol; 2, all within tol
     or, where that is larger, within the rounding error of the number format."""
@@ -153,7 +153,7 @@ def ended(figures: Any, tol: Any) -> int:
     return how
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _matrices(addresses: Any, sizes: Any, like: Any) -> Any:
     _, p, n, q, r, d = sizes
     return (
@@ -165,7 +165,7 @@ def _matrices(addresses: Any, sizes: Any, like: Any) -> Any:
     )
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _drive_tiles(B: Any, D: Any, U: Any, driven: Any, number: int, of: int) -> None:
     """driven = B U and D U. All rows of all tiles are one line of work, of which each thread has an
     equal part."""
@@ -194,7 +194,7 @@ def _drive_tiles(B: Any, D: Any, U: Any, driven: Any, number: int, of: int) -> N
                     )
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _solve_tiles(given: Any, found: Any, number: int, of: int) -> None:
     """The equilibria of the tiles `driven`, and what is read out of them."""
     left, right, C, start, limits, driven = given
@@ -219,7 +219,7 @@ def _solve_tiles(given: Any, found: Any, number: int, of: int) -> None:
         store_samples(y, Y, first)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _pull_tiles(C: Any, grad: Any, driven: Any, sizes: Any, V: Any, number: int, of: int) -> None:
     """driven = Cᵀ grad, its largest entry in each tile, and grad in the last rows of V."""
     (q, n), lanes = C.shape, driven.shape[2]
@@ -231,7 +231,7 @@ def _pull_tiles(C: Any, grad: Any, driven: Any, sizes: Any, V: Any, number: int,
         sizes[t] = largest(driven[t])
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _adjoint_tiles(given: Any, found: Any, number: int, of: int) -> None:
     """The adjoint equilibria of the tiles `driven`."""
     left, right, X, limits, tol, below, driven = given
@@ -259,7 +259,7 @@ def _adjoint_tiles(given: Any, found: Any, number: int, of: int) -> None:
         store_samples(x, samples, first)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _note(
     x: Any, before: Any, count: int, tol: Any, rounding: Any, figures: Any, first: int
 ) -> None:
@@ -276,7 +276,7 @@ def _note(
         figures[2, first + s] = count
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _note_inner(factor: Any, x: Any, inner: Any, first: int) -> None:
     """Write down the product of a tile and A's inner factor, if A has one."""
     if len(inner):
@@ -285,7 +285,7 @@ def _note_inner(factor: Any, x: Any, inner: Any, first: int) -> None:
         store(product, inner, first)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _outer_tiles(W: Any, source: Any, upper: Any, lower: Any, number: int, of: int) -> None:
     """upper (n, p) and lower (q, p) = W source, for W (n + q, m) and source (m, p)."""
     (m, p), lanes, n = source.shape, TILE_BYTES // source.itemsize, len(upper)
@@ -302,7 +302,7 @@ def _outer_tiles(W: Any, source: Any, upper: Any, lower: Any, number: int, of: i
             _add_panels(weights[n:], x, lower, begin * lanes, k > 0)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _add_panels(W: Any, x: Any, target: Any, first: int, again: bool) -> None:
     """target = W x for the tiles x (count, m, lanes), its columns from `first` on; += if again."""
     lanes, (rows, columns) = TILE_BYTES // x.itemsize, target.shape

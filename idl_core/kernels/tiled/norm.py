@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from idl_core.kernels.tiled.addresses import at
+from idl_core.kernels.tiled.compiled import compiled
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def rows_within(address: int, shape: Any, radius: float, like: Any) -> bool:
     """Whether no row of the contiguous matrix has a larger sum of magnitudes than `radius`."""
     A = at(address, shape, like)
@@ -20,7 +20,7 @@ def rows_within(address: int, shape: Any, radius: float, like: Any) -> bool:
     return bool((sums <= radius).all())
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def columns_within(address: int, shape: Any, radius: float, like: Any) -> bool:
     """The same of columns."""
     A = at(address, shape, like)
@@ -32,7 +32,7 @@ def columns_within(address: int, shape: Any, radius: float, like: Any) -> bool:
 
 
 # In any order: in the one that is written it cannot be summed up by vectors.
-@njit(nogil=True, cache=True, fastmath={"reassoc"})
+@compiled(fastmath={"reassoc"})
 def _sum(row: Any) -> Any:
     total = row.dtype.type(0)
     for value in row:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
+from idl_core.kernels.tiled.compiled import compiled
 from idl_core.kernels.tiled.tiles import affine, affine_then, filled
 
 
@@ -27,7 +27,7 @@ class Limits(NamedTuple):
     below: Any
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def settle(
     inner: Any,
     outer: Any,
@@ -73,7 +73,7 @@ def settle(
     return 0, x, before
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def record(x: Any, before: Any, change: Any) -> None:
     """change = max(change, |x - before|)"""
     new, old, most = x.ravel(), before.ravel(), change.ravel()
@@ -82,7 +82,7 @@ def record(x: Any, before: Any, change: Any) -> None:
         most[i] = d if d > most[i] else most[i]
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _within(x: Any, before: Any, tol: Any) -> bool:
     """Whether no entry has changed by more than tol, or to something that is not a number."""
     new, old = x.ravel(), before.ravel()
@@ -92,7 +92,7 @@ def _within(x: Any, before: Any, tol: Any) -> bool:
     return over == 0
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _within_rounding(x: Any, before: Any, tol: Any, rounding: Any) -> bool:
     """The same, the tol of a sample being at least `rounding` times its largest entry."""
     for s in range(x.shape[1]):
@@ -105,7 +105,7 @@ def _within_rounding(x: Any, before: Any, tol: Any, rounding: Any) -> bool:
     return True
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _largest_change(x: Any, before: Any) -> Any:
     """max|x - before|; what is not a number does not count."""
     new, old = x.ravel(), before.ravel()

@@ -12,11 +12,12 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from idl_core.kernels.tiled import ROWS, TILE_BYTES
+from idl_core.kernels.tiled.compiled import compiled
 
 # Features that are turned into rows of a tile together, while those are in the first-level cache.
 _TURNED = 128
@@ -96,13 +97,13 @@ def _four_rows(_: Any, W: Any, i: Any, x: Any, d: Any, out: Any, below: Any, slo
     return types.void(W, i, x, d, out, below, slope), generate
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def filled(n: int) -> int:
     """n rounded up to a multiple of ROWS: the rows that a tile of n rows needs for a result."""
     return -(-n // ROWS) * ROWS
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def affine(W: Any, x: Any, d: Any, out: Any) -> None:
     """out = Wᵀ x + d, for W (k, n) and the tiles x (≥ k, lanes), d and out (≥ filled(n), lanes).
 
@@ -112,7 +113,7 @@ def affine(W: Any, x: Any, d: Any, out: Any) -> None:
         _four_rows(W, i, x, d, out, None, None)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def add_product(W: Any, x: Any, first: int, last: int, out: Any) -> None:
     """out[first:last] += (Wᵀ x)[first:last], for multiples first and last of ROWS, as `affine`.
 
@@ -122,21 +123,21 @@ def add_product(W: Any, x: Any, first: int, last: int, out: Any) -> None:
         _four_rows(W, i, x, out, out, None, None)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def product(W: Any, x: Any, first: int, last: int, out: Any) -> None:
     """out[first:last] = (Wᵀ x)[first:last], likewise."""
     for i in range(first, last, ROWS):
         _four_rows(W, i, x, None, out, None, None)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def affine_then(W: Any, x: Any, d: Any, below: Any, slope: Any, out: Any) -> None:
     """`affine`, what is not positive then times the number below, and all times slope."""
     for i in range(0, W.shape[1], ROWS):
         _four_rows(W, i, x, d, out, below, slope)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def load(source: Any, first: int, tile: Any) -> None:
     """tile[i, s] = source[i, first + s], for all rows of source and the samples that there are."""
     lanes = TILE_BYTES // tile.itemsize  # known to the compiler, unlike the tile's shape
@@ -151,7 +152,7 @@ def load(source: Any, first: int, tile: Any) -> None:
                 own[s] = row[s]
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def store(tile: Any, target: Any, first: int) -> None:
     """target[i, first + s] = tile[i, s], for all rows of target and the samples that there are."""
     lanes = TILE_BYTES // tile.itemsize
@@ -166,7 +167,7 @@ def store(tile: Any, target: Any, first: int) -> None:
                 row[s] = own[s]
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def load_samples(source: Any, first: int, tile: Any) -> None:
     """tile[i, s] = source[first + s, i], for all features; 0 where there is no such sample."""
     lanes = TILE_BYTES // tile.itemsize
@@ -180,7 +181,7 @@ def load_samples(source: Any, first: int, tile: Any) -> None:
                 block[i, s] = sample[i]
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def store_samples(tile: Any, target: Any, first: int) -> None:
     """target[first + s, i] = tile[i, s], for all features and the samples that there are."""
     for start in range(0, target.shape[1], _TURNED):
@@ -190,7 +191,7 @@ def store_samples(tile: Any, target: Any, first: int) -> None:
                 sample[i] = block[i, s]
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def largest(x: Any) -> Any:
     """max|x| of a tile; what is not a number does not count."""
     flat = x.ravel()
