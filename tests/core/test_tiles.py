@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -221,6 +223,41 @@ def test_what_is_not_finite_ends_and_is_told(value: float, solved_by_tiles) -> N
         with pytest.warns(ImplicitFunctionWarning), torch.no_grad():
             run(given)
     assert solved_by_tiles == [False, False]
+
+
+@pytest.mark.parametrize("last", ["slow", "not finite"])
+@pytest.mark.parametrize("options", [{}, {"is_low_rank": True, "rank": 2}, {"no_D": True}])
+def test_tiles_before_one_that_fails(options: dict[str, Any], last: str, solved_by_tiles) -> None:
+    torch.manual_seed(0)
+    n = 10
+    model = ImplicitModel(n, 3, n, **options)
+    with torch.no_grad():  # what enters the last two states comes back slowly
+        model.B.copy_(torch.eye(n))
+        model.C.fill_(0.1)
+        for A in (model.L, model.R) if model.is_low_rank else (model.A,):
+            A.zero_()
+            A[-2:, -2:] = torch.tensor([[0.49, 0.49], [0.49, 0.49]])
+        if model.is_low_rank:
+            model.L.copy_(torch.eye(n)[:, -2:])
+            model.R[-2:] = 0.4999
+    U = torch.rand(40, n)
+    U[:, -2:] = 0
+    U[35, -2:] = 1
+    if last == "not finite":
+        U[35] = torch.nan
+    by_torch = copy.deepcopy(model)
+    by_torch.f.kernel = "torch"
+    found = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ImplicitFunctionWarning)
+        for one in (model, by_torch):
+            Y = one(U)
+            Y[:32].square().sum().backward()
+            found.append([Y, *(p.grad for p in one.parameters())])
+    assert solved_by_tiles == [False]
+    assert found[0][0][:32].isfinite().all()
+    for own, other in zip(*found, strict=True):
+        torch.testing.assert_close(own, other, atol=1e-5, rtol=1e-5, equal_nan=True)
 
 
 def test_residuals_are_those_of_the_result() -> None:

@@ -196,15 +196,18 @@ def _drive_tiles(B: Any, D: Any, U: Any, driven: Any, number: int, of: int) -> N
 
 @compiled()
 def _solve_tiles(given: Any, found: Any, number: int, of: int) -> None:
-    """The equilibria of the tiles `driven`, and what is read out of them."""
+    """The equilibria of the tiles `driven`, and what is read out of them.
+
+    driven is not written to: where a tile fails, torch solves all of them anew from it.
+    """
     left, right, C, start, limits, driven = given
     X, inner, figures, Y = found
     (_, n), lanes, dtype = X.shape, driven.shape[2], driven.dtype
     rows = filled(n)
     x, before = np.zeros((rows, lanes), dtype), np.zeros((rows, lanes), dtype)
-    slope = np.ones((rows, lanes), dtype)
+    slope, y = np.ones((rows, lanes), dtype), np.zeros((filled(len(C)), lanes), dtype)
     for t in range(number, len(driven), of):
-        first, drive, y = t * lanes, driven[t, :rows], driven[t, rows:]
+        first, drive, of_D = t * lanes, driven[t, :rows], driven[t, rows:]
         if len(start):
             load_samples(start, first, x)
         else:
@@ -215,7 +218,7 @@ def _solve_tiles(given: Any, found: Any, number: int, of: int) -> None:
         _note(x, before, count, limits.tol, limits.rounding, figures, first)
         _note_inner(right, x, inner, first)
         store_samples(x, X, first)
-        affine(C.T, x, y, y)
+        affine(C.T, x, of_D, y)
         store_samples(y, Y, first)
 
 
