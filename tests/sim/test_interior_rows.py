@@ -94,6 +94,21 @@ def _check(best: BestAnswers, M: torch.Tensor, z: torch.Tensor, second_order: fl
     assert (best.v[:, : rows.ball].abs().sum(1) <= 0.3 * (1 + 1e-12)).all()
 
 
+def test_a_row_that_is_done_where_it_starts_takes_no_step() -> None:
+    """As where λ is small beside what no answer can fit: least squares is close enough."""
+    M = nearly_collinear(120)
+    z = (M @ torch.linspace(-0.1, 0.1, D, dtype=torch.float64))[None]
+    noise = torch.from_numpy(np.random.default_rng(4).normal(size=120))
+    rows = replace(_rows(M, torch.cat([z + noise, z]), 0, 0.0), l1=1e-6)
+    space = SeenSpace.of(rows)
+    assert space is not None
+    best = BestAnswers(rows)
+    steps = solve_within(best, torch.arange(2), space, 0.5)
+    assert steps[0] == 0
+    assert steps[1] > 0
+    assert (best.relative_gap() <= 0.5).all()
+
+
 def test_there_is_no_space_where_it_would_not_help() -> None:
     M = nearly_collinear(120)
     rows = _rows(M, M[:, :2].T @ M @ M.T, 0, 0.0)

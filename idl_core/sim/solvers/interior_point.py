@@ -116,9 +116,10 @@ class Program(ABC):
         Returns:
             The points, and the steps (k,) that each took.
         """
-        answer, program, point = start, self, start
         rows = torch.arange(len(start.t), device=start.t.device)
         steps = torch.zeros_like(rows)
+        # A copy: a row may be done where it starts, and a point cannot be written onto itself.
+        answer, program, point = start.select(rows), self, start
         for _ in range(_ITERATIONS):
             program, point, is_open = program.judge(point, relative_gap)
             if not bool(is_open.all()):
