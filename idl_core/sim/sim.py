@@ -141,7 +141,7 @@ class SIM:
             self.scalers = Scalers.fit(states)
             states = self.scalers.apply(states)
         config = {
-            "activation_fn": self.activation_fn,
+            "activation_fn": self._phi(torch.float64),
             "device": self.device,
             "atol": self.atol,
             "kappa": self.radius,
@@ -169,14 +169,12 @@ class SIM:
         U = inputs.to(self.device, self.dtype).flatten(1)
         if U.shape[1] != B.shape[1]:
             raise ValueError(f"inputs have {U.shape[1]} features a sample; SIM has {B.shape[1]}")
-        phi = self.activation_fn
         if self.scalers is not None:
             U = U / self._like(self.scalers.U.spread)
-            spread = self._like(self.scalers.X.spread)
-            if self.activation not in HOMOGENEOUS:
-                phi = lambda t: self.activation_fn(spread * t) / spread  # noqa: E731
-        self.last_solution = equilibrium_states(A, B, U, phi, self.atol)
-        Y = self.last_solution.value @ C.T + U @ D.T
+        # The equilibrium needs the digits that autocast would leave out.
+        with torch.autocast(self.device.type, enabled=False):
+            self.last_solution = equilibrium_states(A, B, U, self._phi(self.dtype), self.atol)
+            Y = self.last_solution.value @ C.T + U @ D.T
         if self.scalers is not None:
             Y = Y * self._like(self.scalers.Y.spread)
         return Y
@@ -246,6 +244,13 @@ class SIM:
             raise RuntimeError("SIM has no weights yet: call train first")
         return value
 
+    def _phi(self, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+        """φ of states (m, n) in the units that the weights are for; see `Scalers`."""
+        if self.scalers is None or self.activation in HOMOGENEOUS:
+            return self.activation_fn
+        spread = torch.from_numpy(self.scalers.X.spread).to(self.device, dtype)
+        return lambda t: self.activation_fn(spread * t) / spread
+
     def _like(self, values: Array) -> Tensor:
         return torch.from_numpy(values).to(self.device, self.dtype)
 
@@ -268,7 +273,7 @@ class SIM:
 def _dense(value: Any) -> Array:
     """A solver's matrix as a float64 array, whatever it was given as (sparse, tensor, array)."""
     if isinstance(value, Tensor):
-        value = value.detach().cpu().numpy()
+        value = value.detach().cpu().double().numpy()
     elif hasattr(value, "toarray"):
         value = value.toarray()
     return np.asarray(value, dtype=np.float64)

@@ -145,6 +145,8 @@ class StateRecorder:
         X = torch.cat([post for _, _, post in reversed(self.calls)], 1)
         self.calls = []
         for key, value in (("X", X), ("U", inputs.flatten(1)), ("Z", Z), ("Y", outputs.flatten(1))):
+            # NumPy has no bfloat16.
+            value = value.float() if value.dtype == torch.bfloat16 else value
             self.parts[key].append(value.cpu().numpy())
 
     def states(self) -> dict[str, np.ndarray[Any, Any]]:

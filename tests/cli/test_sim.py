@@ -154,6 +154,13 @@ def test_a_convolutional_teacher_of_pictures(idl: Idl) -> None:
     assert sim["accuracy"] == pytest.approx(sim["teacher_accuracy"], abs=0.02)
 
 
+def test_half_precision_is_for_the_teacher(idl: Idl, learned: Answer) -> None:
+    answer = idl("sim", "teacher=learned", "trainer.precision=bf16")
+    assert answer.code == 0, answer.err
+    sim = answer.summary["sim"]
+    assert sim["accuracy"] == pytest.approx(sim["teacher_accuracy"], abs=0.1)
+
+
 def test_a_sweep_ends_in_one_table(idl: Idl, learned: Answer) -> None:
     answer = idl("sim", "-m", "teacher=learned", "solver.lambda_z=1e-6,10")
     assert answer.code == 0, answer.err

@@ -93,6 +93,36 @@ def test_well_posedness_allows_for_a_steeper_activation() -> None:
     torch.testing.assert_close(sim.to_implicit_model()(inputs), sim(inputs), atol=1e-4, rtol=1e-4)
 
 
+def test_outputs_are_fitted_to_the_equilibria_that_standardised_weights_have() -> None:
+    """C and D are then least squares on the states that the model computes, and no other."""
+    torch.manual_seed(0)
+    model = teacher(nn.Tanh())
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(3)
+    inputs = torch.randn(200, 10, dtype=torch.float64)
+    sim = SIM("tanh", standardize=True, dtype=torch.float64, atol=1e-9)
+    states = sim.get_states(model.double(), [inputs])
+    sim.fit(ADMMSolver(1e-6, 1e-6, regen_states=True), states)
+    wanted = model(inputs).detach()
+    found = sim(inputs)
+    assert sim.last_solution is not None
+    features = torch.cat([sim.last_solution.value, inputs], 1)
+    best = features @ torch.linalg.lstsq(features, wanted, driver="gelsd").solution
+    least = float((best - wanted).square().sum())
+    assert 1e-3 < least / float(wanted.square().sum()) < 0.1
+    assert float((found - wanted).square().sum()) <= 1.001 * least
+
+
+def test_autocast_leaves_the_equilibrium_its_digits() -> None:
+    data = digits(teacher())
+    sim = SIM().train(ADMMSolver(), Flat(teacher()), data)
+    inputs = data.dataset.tensors[0]  # type: ignore[attr-defined]
+    expected = sim(inputs)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(sim(inputs), expected)
+
+
 def test_an_activation_of_ones_own_is_evaluated_but_has_no_implicit_model() -> None:
     def bent(x: Tensor) -> Tensor:
         return torch.where(x > 0, x, 0.5 * x)

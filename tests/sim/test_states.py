@@ -63,6 +63,13 @@ def test_activations_in_place_keep_their_pre_activations() -> None:
     assert (states["Z"] < 0).any()
 
 
+def test_a_network_of_half_precision_gives_states() -> None:
+    model = network().bfloat16()
+    inputs = loader().dataset.tensors[0].bfloat16()  # type: ignore[attr-defined]
+    states = SIM().get_states(model, [inputs])
+    np.testing.assert_array_equal(states["Y"].T, model(inputs).detach().float().numpy())
+
+
 def test_one_module_called_twice_gives_two_layers() -> None:
     class Shared(nn.Module):
         def __init__(self) -> None:
