@@ -19,16 +19,18 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from idl_cli.errors import InputError
 from idl_cli.recorded_run import read_config
-from idl_cli.run_directory import holds_run
+from idl_cli.run_directory import holds_run, own_words
 from idl_cli.run_lookup import existing_run
-from idl_cli.run_records import RunRecord, as_number
+from idl_cli.run_records import RunRecord, as_number, read_overrides
 from idl_cli.schema import SweepConfig, TrainConfig, as_plain, train_config
+from idl_cli.sequence_options import SpikyConfig
 
 # Everything else decides what the steps are, or what belongs to them.
 CHANGEABLE = (
     "debug",
     "logger",
     "data.root",
+    "data.path",
     "data.download",
     "trainer.max_epochs",
     "trainer.max_steps",
@@ -49,10 +51,12 @@ class Continuation:
     """What a job is to do: with which configuration, in which earlier run's directory, if any.
 
     Attributes:
+        words: what was typed for the run, in this attempt and before.
         value: the figure of a job that is complete, and is not to be run again.
     """
 
     config: TrainConfig
+    words: list[str]
     old: Path | None = None
     value: float | None = None
 
@@ -83,33 +87,54 @@ def continuation(
         )
     if job is not None and (config.sweep.resume is not None or requeued(output, cluster_job)):
         return _sweep_job(config, typed, output, job)
-    if resume is None:
-        return Continuation(config)
-    if resume != "auto":
+    if resume is not None and resume != "auto":
         old = existing_run(resume, key="trainer.resume=")
-        return Continuation(resumed_config(read_config(old), composed, typed), old)
-    if not holds_run(output):
-        return Continuation(as_new(config))
-    if not (output / "config.yaml").exists() or own_words(typed) == recorded_words(output):
-        return Continuation(as_new(config), output)  # the same command once more
-    return Continuation(resumed_config(read_config(output), composed, typed), output)
+        return _changed(old, composed, typed)
+    if resume is None or not holds_run(output):
+        return Continuation(as_new(config), own_words(typed))
+    if not (output / "config.yaml").exists() or own_words(typed) == read_overrides(output):
+        return _same_again(config, typed, output)
+    return _changed(output, composed, typed)
+
+
+def _changed(old: Path, composed: Mapping[str, Any], typed: Sequence[str]) -> Continuation:
+    """A run to go on with as it was, but for what was typed now."""
+    before = read_overrides(old)
+    newest = {word.split("=")[0]: word for word in before}
+    words = [word for word in own_words(typed) if newest.get(word.split("=")[0]) != word]
+    return Continuation(resumed_config(read_config(old), composed, words), [*before, *words], old)
+
+
+def _same_again(config: TrainConfig, typed: Sequence[str], output: Path) -> Continuation:
+    """The same command once more, over what there is of its run.
+
+    What was learnt belongs to the configuration that was written down; where nothing was yet, that
+    may be of an attempt that was refused.
+    """
+    config = read_config(output) if has_checkpoint(output) else as_new(config)
+    return Continuation(config, own_words(typed), output)
 
 
 def _sweep_job(config: TrainConfig, typed: Sequence[str], output: Path, job: int) -> Continuation:
     """A job of a sweep that was run before, to its end or not."""
-    config = as_new(config)
     if not holds_run(output):
-        return Continuation(config)
-    if (output / "config.yaml").exists() and own_words(typed) != recorded_words(output):
+        return Continuation(as_new(config), own_words(typed))
+    before = read_overrides(output)
+    if (output / "config.yaml").exists() and own_words(typed) != before:
         raise InputError(
             f"sweep.resume={output.parent}: job {job} there was made with "
-            f"'{' '.join(recorded_words(output))}'; give the same words in the same order"
+            f"'{' '.join(before)}'; give the same words in the same order"
         )
     record = RunRecord.read(output)
-    if record.status == "completed":
-        value = as_number(record.value(str(record.summary.get("ranked_by"))))
-        return Continuation(config, output, math.nan if value is None else value)
-    return Continuation(config, output)
+    if record.status != "completed":
+        return _same_again(config, typed, output)
+    value = as_number(record.value(str(record.summary.get("ranked_by"))))
+    return Continuation(config, before, output, math.nan if value is None else value)
+
+
+def has_checkpoint(run: Path) -> bool:
+    """Whether anything that was learnt is in a run directory."""
+    return any((run / "checkpoints").glob("*.safetensors"))
 
 
 def requeued(output: Path, cluster_job: str | None) -> bool:
@@ -122,19 +147,12 @@ def requeued(output: Path, cluster_job: str | None) -> bool:
 
 
 def as_new(config: TrainConfig) -> TrainConfig:
-    """The configuration as it is written down: without how this attempt began."""
-    trainer = dataclasses.replace(config.trainer, resume=None)
-    return dataclasses.replace(config, trainer=trainer, sweep=SweepConfig())
-
-
-def own_words(typed: Sequence[str]) -> list[str]:
-    """What was typed, without how this attempt began."""
-    return [word for word in typed if word.split("=")[0] not in ("trainer.resume", "sweep.resume")]
-
-
-def recorded_words(directory: Path) -> list[str]:
-    """What was typed for an earlier attempt."""
-    return RunRecord(directory, {}, "").overrides
+    """The configuration as it is written down: good from any folder, without how it began."""
+    trainer, data = dataclasses.replace(config.trainer, resume=None), config.data
+    if not isinstance(data, SpikyConfig) and data.path is not None:
+        path = Path(data.path).expanduser().absolute()
+        data = dataclasses.replace(data, path=str(path))
+    return dataclasses.replace(config, data=data, trainer=trainer, sweep=SweepConfig())
 
 
 def resumed_config(

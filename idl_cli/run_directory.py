@@ -103,7 +103,8 @@ class RunDirectory:
 
     def write_settings(self, config: Mapping[str, Any], overrides: Sequence[str]) -> None:
         """Write config.yaml and overrides.yaml."""
-        write_whole(self.overrides, yaml.safe_dump(list(overrides), allow_unicode=True))
+        words = own_words(overrides)
+        write_whole(self.overrides, yaml.safe_dump(words, allow_unicode=True))
         write_whole(self.config, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
@@ -120,6 +121,11 @@ class RunDirectory:
 def holds_run(path: Path) -> bool:
     """Whether anything of a run is in a folder."""
     return any((path / name).exists() for name in CONTENTS)
+
+
+def own_words(typed: Sequence[str]) -> list[str]:
+    """What was typed, without how this attempt began: the run is the same without it."""
+    return [word for word in typed if word.split("=")[0] not in ("trainer.resume", "sweep.resume")]
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -20,6 +20,8 @@ from typing import Any
 
 import yaml
 
+from idl_cli.run_directory import own_words
+
 MISSING: Any = object()  # "this run has no such key": None is a value that a configuration can hold
 
 HEADLINE_FIGURES = ("accuracy", "perplexity", "mse", "loss")  # the first that a split has
@@ -110,11 +112,7 @@ class RunRecord:
     @cached_property
     def overrides(self) -> list[str]:
         """What was typed."""
-        try:
-            typed = yaml.load((self.path / "overrides.yaml").read_bytes(), Loader=_Loader)
-        except (OSError, yaml.YAMLError):
-            return []
-        return [str(word) for word in typed] if isinstance(typed, list) else []
+        return read_overrides(self.path)
 
     @cached_property
     def config(self) -> dict[str, Any]:
@@ -157,6 +155,15 @@ COLUMN_VALUES: dict[str, Callable[[RunRecord], Any]] = {
     "wall": lambda run: run.summary.get("wall_s", MISSING),
     "started": lambda run: run.started,
 }
+
+
+def read_overrides(directory: Path) -> list[str]:
+    """What was typed for a run; nothing where that is absent or cannot be read."""
+    try:
+        typed = yaml.load((directory / "overrides.yaml").read_bytes(), Loader=_Loader)
+    except (OSError, yaml.YAMLError):
+        return []
+    return own_words([str(word) for word in typed]) if isinstance(typed, list) else []
 
 
 def find_runs(folder: Path) -> list[RunRecord]:

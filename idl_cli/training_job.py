@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from idl_cli.job import Interrupted, Job
 from idl_cli.metrics_record import MetricsRecord
 from idl_cli.ranks import Ranks, process_group
 from idl_cli.results_table import print_results
-from idl_cli.resume import continuation, own_words, recorded_words
+from idl_cli.resume import Continuation, continuation, has_checkpoint
 from idl_cli.run_directory import RunDirectory
 from idl_cli.saved_tokenizer import write_tokenizer
 from idl_cli.schema import TrainConfig, WandbConfig, as_plain, train_config
@@ -47,25 +48,25 @@ def compute(job: Job) -> float:
     if begin.value is not None:
         job.screen.say(f"job {job.number} was complete")
         return begin.value
-    if old is None:
-        config = with_initial_options(config, job.typed)
+    if old is None or not has_checkpoint(old):
+        config = with_initial_options(config, begin.words)
+        begin = replace(begin, config=config)
     devices = choose_devices(config.trainer)
     if ranks := Ranks.of_environment():
         device = ranks.device(devices)
         parts = build_parts(config, device, job.screen.loading)
         with process_group(device, ranks) as team:
             job.facts |= _facts_before(parts, [device] * team.count)
-            return _compute(job, config, old, parts, [device], team)
+            return _compute(job, begin, parts, [device], team)
     here = devices[0] if len(devices) == 1 else torch.device("cpu")
     parts = build_parts(config, here, job.screen.loading)
     job.facts |= _facts_before(parts, devices)
-    return _compute(job, config, old, parts, devices, Team())
+    return _compute(job, begin, parts, devices, Team())
 
 
 def _compute(
     job: Job,
-    config: TrainConfig,
-    old: Path | None,
+    begin: Continuation,
     parts: Ingredients,
     devices: list[torch.device],
     team: Team,
@@ -74,8 +75,8 @@ def _compute(
         if team.rank:
             outcome = follow(parts, stop, team)
         else:
-            directory = _open_directory(job, config, parts.dataset, old, team)
-            with recording(job, config, directory) as callback:
+            directory, resume = _open_directory(job, begin, parts.dataset, team)
+            with recording(job, begin.config, directory) as callback:
                 outcome = lead(
                     parts,
                     devices,
@@ -84,7 +85,7 @@ def _compute(
                     directory,
                     stop,
                     team,
-                    resume=old is not None,
+                    resume=resume,
                     fitted=lambda outcome: job.facts.update(_facts(outcome)),
                 )
                 result = outcome.result
@@ -93,7 +94,7 @@ def _compute(
                     job.screen.close()
                     callback.on_evaluation(result.progress, "test", outcome.test, False)
             _conclude(job, outcome, directory, stop)
-    return (outcome.result.val or outcome.result.train)[config.trainer.monitor]
+    return (outcome.result.val or outcome.result.train)[begin.config.trainer.monitor]
 
 
 def _conclude(job: Job, outcome: Outcome, directory: RunDirectory, stop: StopSignals) -> None:
@@ -122,35 +123,41 @@ def _facts_before(parts: Ingredients, devices: list[torch.device]) -> dict[str, 
 
 
 def _open_directory(
-    job: Job, config: TrainConfig, dataset: Dataset, old: Path | None, team: Team
-) -> RunDirectory:
-    """A new run directory, or the one to go on in, with the configuration written down."""
-    typed = own_words(job.typed)
+    job: Job, begin: Continuation, dataset: Dataset, team: Team
+) -> tuple[RunDirectory, bool]:
+    """A new run directory, or the one to go on in, with the configuration written down.
+
+    Returns: it, and whether there is a checkpoint to go on from.
+    """
+    resume = False
     try:
-        if old is None:
+        if begin.old is None:
             directory = job.claim()
         else:
-            directory = job.directory = _reopen(old, fingerprint(config.model, dataset))
-            before = recorded_words(old)
-            typed = [*before, *(word for word in typed if word not in before)]
-        directory.write_settings(as_plain(config), typed)
-        if old is None and isinstance(dataset, TextDataset):
+            mark = fingerprint(begin.config.model, dataset)
+            directory, resume = _reopen(begin.old, mark)
+            job.directory = directory
+        directory.write_settings(as_plain(begin.config), begin.words)
+        if not resume and isinstance(dataset, TextDataset):
             write_tokenizer(directory.path, dataset.tokenizer)
     except BaseException:
         team.first({})  # the other ranks wait to be told
         raise
-    return directory
+    return directory, resume
 
 
-def _reopen(old: Path, mark: str) -> RunDirectory:
-    """A run to go on with, nothing in it touched yet. Raises: InputError where it cannot be."""
+def _reopen(old: Path, mark: str) -> tuple[RunDirectory, bool]:
+    """A run to go on with, nothing in it touched yet, and whether it has a checkpoint.
+
+    Raises: InputError where it cannot be gone on with.
+    """
     directory = RunDirectory.reopen(old)
     try:
-        CheckpointFolder(directory.checkpoints, mark).load()
+        last, _, _ = CheckpointFolder(directory.checkpoints, mark).load()
     except CheckpointError as error:
         directory.release()
         raise InputError(str(error)) from error
-    return directory
+    return directory, last is not None
 
 
 @contextlib.contextmanager

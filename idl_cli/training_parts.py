@@ -17,7 +17,7 @@ from idl_cli.errors import InputError, RunFailed
 from idl_cli.forecast import draw_forecast, persistence_figures
 from idl_cli.initial_model import load_initial
 from idl_cli.memory import is_out_of_memory, out_of_memory
-from idl_cli.schema import ModelConfig, TrainConfig, as_plain
+from idl_cli.schema import ImplicitConfig, ModelConfig, TrainConfig, as_plain
 from idl_cli.solver_watch import SolverWatch
 from idl_core.training import (
     Callback,
@@ -72,9 +72,13 @@ class Outcome:
 
 def fingerprint(model: ModelConfig, dataset: Dataset) -> str:
     """What a checkpoint must share with a model to be loaded into it, as JSON."""
-    facts = {
-        # What solves an equilibrium does not change it: a run may go on with another.
-        "model": {key: value for key, value in as_plain(model).items() if key != "kernel"},
+    # Neither what solves an equilibrium nor where its first weights came from changes it: a run may
+    # go on with another.
+    described = {key: value for key, value in as_plain(model).items() if key != "kernel"}
+    if isinstance(model, ImplicitConfig):
+        described["init_from"] = None
+    facts: dict[str, Any] = {
+        "model": described,
         "task": dataset.task,
         "input_shape": list(dataset.input_shape),
         "output_dim": dataset.output_dim,
