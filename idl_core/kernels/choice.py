@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import os
+import re
 
 import torch
 from torch import Tensor
@@ -19,6 +21,8 @@ FUSED = ("relu", "leaky_relu", "tanh", "sigmoid", "silu", "identity")
 # States beyond which `auto` leaves a dense A to torch: each program then reads more of A in an
 # iteration than a launch and a library's product take. Counted in docs/kernels.md, not timed.
 WIDEST_AUTO = 512
+# The first that compiles the programs: those before refuse a product of fewer than 16 rows.
+OLDEST_TRITON = (3, 5)
 
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -118,8 +122,25 @@ def _not_known(name: str) -> str:
     return f"{name} has no Triton form; {', '.join(FUSED)} have"
 
 
+def _why_no_triton() -> str | None:
+    """What is amiss with the triton that is installed, which is not imported for that."""
+    if importlib.util.find_spec("triton") is None:
+        return "triton is not installed"
+    version = "of no known version"
+    for distribution in ("triton", "pytorch-triton", "triton-windows"):
+        try:
+            version = importlib.metadata.version(distribution)
+            break
+        except importlib.metadata.PackageNotFoundError:
+            pass
+    if tuple(map(int, re.findall(r"\d+", version)[:2])) < OLDEST_TRITON:
+        oldest = ".".join(map(str, OLDEST_TRITON))
+        return f"triton is {version}; it takes {oldest} or later, which torch 2.9 or later brings"
+    return None
+
+
 # Looked for here: torch.compile does not look into find_spec.
-_TRITON_IS_HERE = importlib.util.find_spec("triton") is not None
+NO_TRITON = _why_no_triton()
 
 # A plain dictionary: torch.compile looks into it, and not behind functools.cache.
 _obstacles: dict[str, str | None] = {}
@@ -133,8 +154,8 @@ def _of_this_machine(device: str) -> str | None:
 
 
 def _look(device: str) -> str | None:
-    if not _TRITON_IS_HERE:
-        return "triton is not installed"
+    if NO_TRITON is not None:
+        return NO_TRITON
     if os.environ.get("TRITON_INTERPRET") == "1":
         return None  # programs run on the CPU, slowly: for tests
     if device != "cuda":

@@ -6,17 +6,18 @@ Triton reads TRITON_INTERPRET when it is imported, and another test may have imp
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from idl_core.kernels import available
+
 # The suite is collected by importlib, which puts no folder on the path.
 sys.path.insert(0, str(Path(__file__).parent))
 
-RUNS_HERE = torch.cuda.is_available() or os.environ.get("TRITON_INTERPRET") == "1"
+RUNS_HERE = available()["triton"] == "yes"
 _ELSEWHERE = {"test_interpreted.py", "test_choice.py", "test_lowering.py"}
 
 

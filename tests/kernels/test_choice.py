@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import importlib.machinery
+import importlib.metadata
+import importlib.util
 import pickle
 import subprocess
 import sys
@@ -90,6 +93,34 @@ def test_without_triton_all_else_works() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("version", "takes"),
+    [("3.2.0", False), ("3.4.0+git9b1", False), ("3.5.0", True), ("3.10.1", True), ("4.0", True)],
+)
+def test_a_triton_that_is_too_old_is_an_obstacle(
+    version: str, takes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """auto goes to torch there, with a GPU too; those before 3.5 do not compile the programs."""
+    here = importlib.machinery.ModuleSpec("triton", None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: here)
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: version)
+    monkeypatch.setattr(choice, "NO_TRITON", choice._why_no_triton())
+    monkeypatch.setattr(choice, "_obstacles", {})
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
+    monkeypatch.setattr(torch.version, "hip", None)
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    said = available()["triton"]
+    if takes:
+        assert said == "yes"
+        assert paths()["relu"] == "triton"
+    else:
+        assert said == (
+            f"no: triton is {version}; it takes 3.5 or later, which torch 2.9 or later brings"
+        )
+        assert paths()["relu"].startswith("torch: triton is")
 
 
 def test_auto_takes_triton_where_it_can(monkeypatch: pytest.MonkeyPatch) -> None:

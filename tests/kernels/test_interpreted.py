@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -10,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
+
+from idl_core.kernels.choice import NO_TRITON
 
 HERE = Path(__file__).parent
 OF_PROGRAMS = [
@@ -19,7 +20,7 @@ OF_PROGRAMS = [
 
 @pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") == "1", reason="this is that process")
 @pytest.mark.skipif(torch.cuda.is_available(), reason="they run on the GPU")
-@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
+@pytest.mark.skipif(NO_TRITON is not None, reason=str(NO_TRITON))
 def test_the_programs_under_the_interpreter() -> None:
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
     done = subprocess.run(

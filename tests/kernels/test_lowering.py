@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from idl_core.kernels.choice import NO_TRITON
+
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "kernel_resources.py"
 
 
 def ptxas() -> bool:
     found = importlib.util.find_spec("triton")
-    if found is None or found.origin is None:
+    if NO_TRITON is not None or found is None or found.origin is None:
         return False
     return (Path(found.origin).parent / "backends/nvidia/bin/ptxas").exists()
 
