@@ -63,8 +63,13 @@ class Ranks:
 
 
 @contextlib.contextmanager
-def process_group(device: torch.device, ranks: Ranks | None = None) -> Iterator[Team]:
+def process_group(
+    device: torch.device, ranks: Ranks | None = None, timeout: float = 600.0
+) -> Iterator[Team]:
     """Join the processes that RANK, WORLD_SIZE and MASTER_ADDR name; `ranks`, if given, first.
+
+    Args:
+        timeout: seconds that a process waits for the others to take part in what all do together.
 
     Raises: InputError where the port of the rendezvous is taken.
     """
@@ -82,7 +87,7 @@ def process_group(device: torch.device, ranks: Ranks | None = None) -> Iterator[
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     backend = "nccl" if device.type == "cuda" else "gloo"
     try:
-        dist.init_process_group(backend, timeout=timedelta(minutes=10))
+        dist.init_process_group(backend, timeout=timedelta(seconds=timeout))
     except (dist.DistNetworkError, dist.DistStoreError) as error:
         port = os.environ.get("MASTER_PORT")
         raise InputError(

@@ -29,6 +29,7 @@ from idl_cli.stop_signals import StopSignals
 from idl_cli.teacher import FOLDER, Teacher, find_teacher, train_teacher
 from idl_cli.training_job import recording
 from idl_cli.training_parts import fingerprint
+from idl_core.peers import Peers
 from idl_core.sim import SIM, NotEnoughMemory, NotRescalable, rescaled
 from idl_core.sim.memory import solve_bytes, states_bytes
 from idl_core.sim.solvers import (
@@ -63,23 +64,28 @@ def compute(job: Job) -> float:
     solver = _solver(config)
     ranks = Ranks.of_environment()
     if ranks is None:
-        return _compute(job, config, old, solver, Team())
+        return _compute(job, config, old, solver, lambda told: None)
     if not isinstance(solver, ADMMMultiGPUSolver):
         raise InputError(
             f"solver={config.solver.name} works in one process, and {ranks.launcher} started "
             f"{ranks.count} ranks: choose solver=admm_multigpu"
         )
     device = ranks.device(choose_devices(config.trainer))
-    with process_group(device, ranks) as team:
+    with (
+        process_group(device, ranks, solver.timeout) as team,
+        Peers.of_group(solver.timeout) as peers,
+    ):
         if team.rank:
-            return _follow(config, solver, device, team)
-        return _compute(job, config, old, solver, team)
+            return _follow(job, config, solver, device, team, peers)
+        with _telling(team, peers) as tell:
+            return _compute(job, config, old, solver, tell)
 
 
 def _compute(
-    job: Job, config: SimConfig, old: Path | None, solver: BaseSolver, team: Team
+    job: Job, config: SimConfig, old: Path | None, solver: BaseSolver, tell: Callable[[Any], None]
 ) -> float:
-    with StopSignals() as stop, _telling(team) as tell:
+    """Args: tell: see `_learn`."""
+    with job.stop as stop:
         config, teacher = find_teacher(job, config)
         parts = teacher.parts
         directory = _open_directory(job, config, old)
@@ -92,6 +98,24 @@ def _compute(
             learned = _evaluate(sim, teacher)
             place = Progress(step=job.facts.get("steps", 0), epoch=job.facts.get("epochs", 0))
             callback.on_evaluation(place, "test", learned, False)
+        figure = _record(job, config, teacher, sim, directory, taught, learned)
+        if stop() and job.number is not None:  # too late for this job, meant for the sweep
+            raise Interrupted(
+                "stopped after a job that was just complete", stop.exit_code, stop.received
+            )
+    return figure
+
+
+def _record(
+    job: Job,
+    config: SimConfig,
+    teacher: Teacher,
+    sim: SIM,
+    directory: RunDirectory,
+    taught: Figures,
+    learned: Figures,
+) -> float:
+    """Save the model, draw, and show; returns the figure that the run is ranked by."""
     kept = _save(job, config, teacher, sim, directory)
     draw_figures(directory.figures, sim)
     assert sim.quality is not None
@@ -194,7 +218,7 @@ def _learn(
     sim = _sim(settings, teacher.config.activation, weight.device, weight.dtype)
 
     def on_progress(progress: SolveProgress) -> None:
-        if stop.received:
+        if stop():
             raise _stopped(job, stop)
         job.screen.on_solve(progress)
 
@@ -210,7 +234,7 @@ def _learn(
     except ValueError as error:
         raise InputError(str(error)) from error
     except RuntimeError as error:
-        if stop.received:
+        if stop():
             raise _stopped(job, stop) from None
         if not isinstance(solver, ADMMMultiGPUSolver):
             raise
@@ -233,32 +257,48 @@ def _stopped(job: Job, stop: StopSignals) -> Interrupted:
     )
 
 
-def _follow(config: SimConfig, solver: BaseSolver, device: torch.device, team: Team) -> float:
-    """Take a share of the solve that rank 0 prepares and records. Raises: SystemExit."""
-    told: tuple[str, dict[str, Any]] | None = team.first(None)
-    if told is None:  # rank 0 says why
-        raise SystemExit(2)
-    activation, states = told
-    _sim(config.model, activation, device, torch.float32).fit(solver, states)
-    return math.nan
+def _follow(
+    job: Job, config: SimConfig, solver: BaseSolver, device: torch.device, team: Team, peers: Peers
+) -> float:
+    """Take a share of the solve that rank 0 prepares and records.
+
+    Raises: SystemExit, RunFailed (rank 0 died), Interrupted.
+    """
+    with job.stop as stop:
+
+        def stop_if_asked(progress: SolveProgress | None = None) -> None:
+            if stop():
+                raise Interrupted("", stop.exit_code, stop.received)
+
+        solver.on_progress = stop_if_asked
+        try:
+            peers.wait([0], stop_if_asked)  # it may train the teacher for hours
+            if peers.heard()[0] is not None:
+                nothing: tuple[str, dict[str, Any]] = ("", {})
+                activation, states = team.first(nothing)
+                _sim(config.model, activation, device, torch.float32).fit(solver, states)
+                return math.nan
+        except (NotEnoughMemory, ValueError):
+            pass
+        except RuntimeError as error:
+            stop_if_asked()
+            raise RunFailed(str(error)) from error
+    raise SystemExit(2)  # rank 0 says why
 
 
 @contextlib.contextmanager
-def _telling(team: Team) -> Iterator[Callable[[Any], None]]:
+def _telling(team: Team, peers: Peers) -> Iterator[Callable[[Any], None]]:
     """What gives the other ranks their part; where this one fails before, they are let go."""
-    told = False
 
     def tell(value: Any) -> None:
-        nonlocal told
-        told = True
+        peers.say("there are states")
+        peers.done()
         team.first(value)
 
     try:
         yield tell
-    except BaseException:
-        if not told:
-            team.first(None)
-        raise
+    finally:
+        peers.done()
 
 
 def _sim(settings: SIMConfig, activation: str, device: torch.device, dtype: torch.dtype) -> SIM:

@@ -91,9 +91,7 @@ def run_workers(module: str, argument: str, count: int, folder: Path) -> None:
             argument = json.dumps([module, argument, os.getpid(), sys.path])
             elastic_launch(config, sys.executable)("-c", _START, argument)
     except ChildFailedError as error:
-        # One that was killed takes the others with it: they only lost their peer.
-        failed = sorted(error.failures.items(), key=lambda item: item[1].exitcode >= 0)
-        rank, failure = failed[0]
+        rank, failure = min(error.failures.items(), key=lambda item: _blame(item[1].exitcode))
         output = _end_of_output(folder, rank)
         cause = _cause(failure, output)
         raise WorkerFailed(rank, count, failure.exitcode, cause, output) from None
@@ -140,6 +138,12 @@ def _environment(**variables: str) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+def _blame(exit_code: int) -> int:
+    """Order of exit codes: one that was killed takes the others with it, which then fail for having
+    lost their peer; and SIGTERM is how the launcher ends those that are left."""
+    return 2 if exit_code == -signal.SIGTERM else int(exit_code >= 0)
 
 
 def _end_of_output(folder: Path, rank: int) -> str:

@@ -192,6 +192,26 @@ def test_stopped_while_solving_and_gone_on_with(
     assert "loss" in answer.summary["test"]
 
 
+def test_a_job_of_a_pool_stops_while_solving_where_the_sweep_is_told_to(
+    idl: Idl, learned: Answer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(self: Screen, progress: object) -> None:
+        Path("sweep/.stopping").write_text("15")
+
+    monkeypatch.setattr(Screen, "on_solve", stop)
+    monkeypatch.setattr("idl_cli.job.is_pool", lambda launcher: True)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    handlers = {number: signal.getsignal(number) for number in numbers}
+    try:
+        idl("sim", "-m", "teacher=learned", "seed=1,2", "hydra.sweep.dir=sweep")
+    finally:  # what a process of a pool ignores for good
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    summaries = list(Path("sweep").glob("*/summary.json"))
+    assert [path.parent.name for path in summaries] == ["0"]
+    assert json.loads(summaries[0].read_text())["exit_code"] == 143
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

@@ -56,7 +56,9 @@ def test_any_number_of_ranks_gives_the_same_answer() -> None:
 
 def test_a_worker_that_dies_is_named_and_no_other_is_left() -> None:
     case = make("", 60, 300, 3, 1200, strength=1e-6)
-    tested = ADMMMultiGPUSolver([], 2, timeout=60, gap_tol=1e-13, max_iter=10**7)
+    tested = ADMMMultiGPUSolver(
+        [], 2, batch_feature_size=30, timeout=60, gap_tol=1e-13, max_iter=10**7
+    )
     killed = threading.Event()
 
     def kill_one() -> None:
@@ -88,9 +90,31 @@ def test_a_group_that_exists_is_joined(tmp_path: Path) -> None:
         joined = tested.solve(*case.states(), case.config)
     finally:
         dist.destroy_process_group()
+    ends = {progress.block: progress for progress in told}
+    assert {block: (end.done, end.rows) for block, end in ends.items()} == {
+        "AB": (6, 6),
+        "CD": (2, 2),
+    }
     best = optimum(case.X, case.U, case.Z, 1e-3, 0.0, case.kappa)
     value = objective(case.X, case.U, case.Z, *joined[:2], 1e-3, 0.0)
     assert (value - best <= 1e-5 * np.maximum(best, 0.5e-6 * (case.Z**2).sum(1))).all()
+
+
+def test_what_its_progress_raises_ends_the_solve_and_its_workers() -> None:
+    case = make("", 12, 30, 3, 100)
+    tested = ADMMMultiGPUSolver([], 2, batch_feature_size=6, gap_tol=1e-17, max_iter=10**7)
+    told = list[SolveProgress]()
+
+    def stop(progress: SolveProgress) -> None:
+        told.append(progress)
+        raise InterruptedError("enough")
+
+    tested.on_progress = stop
+    with pytest.raises(InterruptedError, match="enough"):
+        tested.solve(*case.states(), case.config)
+    assert len(told) == 1
+    assert told[0].rows == 12
+    assert not workers()
 
 
 def test_sums_of_rounded_parts_do_not_depend_on_their_order() -> None:

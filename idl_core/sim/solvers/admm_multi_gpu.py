@@ -38,13 +38,14 @@ class ADMMMultiGPUSolver(ADMMSolver):
     Args:
         gpu_ids: GPUs to use; None takes all there are, and none are CPU processes.
         devices: number of processes; None takes one a GPU, or one a processor.
-        timeout: seconds that a process waits for the others at most.
+        timeout: seconds that a process may show no sign of life; how long it works is not bounded.
         threads: CPU threads a process.
         batch_feature_size: rows that one process solves together.
         options: those of `ADMMSolver`.
 
     Raises:
-        RuntimeError: a worker died or failed; the message names its rank and the cause.
+        RuntimeError: a worker died or failed; the message names its rank and the cause. What
+            `on_progress` raises ends all workers, too.
     """
 
     def __init__(
@@ -94,11 +95,13 @@ class ADMMMultiGPUSolver(ADMMSolver):
     def _job(self, block: str, states: States, kappa: float | None) -> Job:
         assert self.batch_feature_size is not None
         return Job(
+            block,
             len(states.X),
             kappa,
             self.penalty(block),
             self.settings,
             self.batch_feature_size,
+            self.timeout,
             self.dtype,
         )
 
@@ -114,7 +117,7 @@ class ADMMMultiGPUSolver(ADMMSolver):
         for block, (target, kappa) in targets.items():
             started = time.perf_counter()
             job = self._job(block, states, kappa)
-            answers = sharded_solve(Samples(data, target.T), job, device)
+            answers = sharded_solve(Samples(data, target.T), job, device, self.on_progress)
             pairs.append(finish(self, block, answers, states, target, kappa, started))
         return pairs
 
@@ -134,7 +137,7 @@ class ADMMMultiGPUSolver(ADMMSolver):
                 np.save(folder / f"{block}.npy", np.ascontiguousarray(target.T))
                 job = dataclasses.asdict(self._job(block, states, kappa))
                 job["dtype"] = str(self.dtype).removeprefix("torch.")
-                blocks.append({"name": block, **job})
+                blocks.append(job)
             job = {
                 "blocks": blocks,
                 "threads": self.threads,

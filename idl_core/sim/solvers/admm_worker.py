@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from datetime import timedelta
@@ -11,11 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch import Tensor
 from torch.distributed.elastic.multiprocessing.errors import record
 
+from idl_core.sim.solvers.admm_launch import PROGRESS, STOP
 from idl_core.sim.solvers.admm_rows import ADMMSettings
 from idl_core.sim.solvers.elastic import Penalty
+from idl_core.sim.solvers.report import SolveProgress
 from idl_core.sim.solvers.sharded_gram import Samples
 from idl_core.sim.solvers.sharded_solve import Job, sharded_solve
 
@@ -39,28 +41,29 @@ def main(folder: str) -> None:
 
 
 def _solve(path: Path, block: dict[str, Any], device: torch.device) -> None:
-    name = block["name"]
+    name, leads = block["block"], dist.get_rank() == 0
     data = np.load(path / "data.npy", mmap_mode="r", allow_pickle=False)
     target = np.load(path / f"{name}.npy", mmap_mode="r", allow_pickle=False)
     job = Job(
+        name,
         block["states"],
         block["kappa"],
         Penalty(**block["penalty"]),
         ADMMSettings(**block["settings"]),
         block["batch"],
+        block["timeout"],
         getattr(torch, block["dtype"]),
     )
-    mine = path / f"progress_{dist.get_rank()}.json"
 
-    def on_check(iteration: int, gap: Tensor, done: Tensor) -> None:
-        worst = float(gap.max()) if len(gap) else 0.0
-        said = {"block": name, "rows": target.shape[1], "iteration": iteration, "worst": worst}
-        draft = mine.with_suffix(".part")
-        draft.write_text(json.dumps(said))
-        draft.replace(mine)
+    def tell(progress: SolveProgress) -> None:
+        if (path / STOP).exists():
+            raise SystemExit("stopped")
+        draft = path / f"{PROGRESS}.part"
+        draft.write_text(json.dumps(dataclasses.asdict(progress)))
+        draft.replace(path / PROGRESS)
 
-    answers = sharded_solve(Samples(data, target), job, device, on_check)
-    if dist.get_rank() == 0:
+    answers = sharded_solve(Samples(data, target), job, device, tell if leads else None)
+    if leads:
         for field in ("v", "objective", "gap", "iterations"):
             whole = torch.cat([getattr(part, field) for part in answers])
             np.save(path / f"{name}_{field}.npy", whole.cpu().numpy(), allow_pickle=False)
