@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import ROUND_CEILING, Context, Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,15 +34,21 @@ def print_learned(taught: Figures, learned: Figures, sim: SIM) -> None:
     )
     if report := quality.report:
         rows.append(("objective", f"{report.objective:.6g}"))
-        if report.gap is not None:
-            worst = report.worst_relative_gap
+        if report.gap is not None and report.worst_relative_gap is not None:
             rows[-1] = (
                 "objective",
-                f"{report.objective:.6g}, at most {report.gap:.2g} above the optimum",
+                f"{report.objective:.6g}, at most {rounded_up(report.gap)} above the optimum",
             )
-            rows.append(("worst row's gap", f"{worst:.1e} of its objective"))
+            worst = rounded_up(report.worst_relative_gap)
+            rows.append(("worst row's gap", f"{worst} of max(its objective, 1e-6 · ½‖z‖²)"))
         rows.append(("solved in", f"{report.seconds:.1f} s"))
     print_table([Column("", [name for name, _ in rows]), Column("", [text for _, text in rows])])
+
+
+def rounded_up(bound: float) -> str:
+    """A bound that is not negative in two digits that are no less than it."""
+    digits = Decimal(str(bound)).normalize(Context(prec=2, rounding=ROUND_CEILING))
+    return f"{digits:.1e}" if bound else "0"
 
 
 def draw_figures(folder: Path, sim: SIM) -> None:

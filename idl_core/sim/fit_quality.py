@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from idl_core.sim.scaling import Scalers
 from idl_core.sim.solvers.report import SolveReport
 from idl_core.sim.states import Layer
 
@@ -15,13 +16,14 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class FitQuality:
-    """Figures of a fit.
+    """Figures of a fit; errors are in the units of the states as they were given, standardised or
+    not.
 
     Attributes:
         norm_inf_A: ‖A‖∞.
         sparsity: share of zeros in each of A, B, C, D.
         state_mse: mean square of Z - AX - BU.
-        output_mse: mean square of Y - CX - DU.
+        output_mse: mean square of Y - CX - DU; X are the states that C and D were fitted to.
         layer_mse: mean square of Z - AX - BU in each layer, deepest first.
         report: the solver's, if it gives one.
     """
@@ -40,11 +42,21 @@ class FitQuality:
         states: dict[str, Array],
         layers: list[Layer],
         report: SolveReport | None,
+        regenerated: Array | None = None,
+        scalers: Scalers | None = None,
     ) -> FitQuality:
-        """Of weights A, B, C, D on states X, U, Z, Y."""
+        """Of weights A, B, C, D on states X, U, Z, Y.
+
+        Args:
+            regenerated: X (n, m) that C and D were fitted to, where it is another.
+            scalers: what standardised the states.
+        """
         X, U, Z, Y = (np.asarray(states[key], np.float64) for key in ("X", "U", "Z", "Y"))
         square = ((Z - weights["A"] @ X - weights["B"] @ U) ** 2).mean(1)
-        outputs = (Y - weights["C"] @ X - weights["D"] @ U) ** 2
+        X = X if regenerated is None else regenerated
+        outputs = ((Y - weights["C"] @ X - weights["D"] @ U) ** 2).mean(1)
+        if scalers is not None:
+            square, outputs = square * scalers.Z.spread**2, outputs * scalers.Y.spread**2
         by_layer: dict[str, float] = {}
         for layer in layers:
             name = layer.name

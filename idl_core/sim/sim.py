@@ -18,6 +18,7 @@ from idl_core.sim.equilibrium_states import equilibrium_states
 from idl_core.sim.fit_quality import FitQuality
 from idl_core.sim.scaling import Scalers
 from idl_core.sim.solvers.base import BaseSolver
+from idl_core.sim.solvers.state_blocks import regenerated
 from idl_core.sim.state_files import load_states, save_states
 from idl_core.sim.states import Layer, record_states
 from idl_core.wellposed import project_rows
@@ -148,7 +149,10 @@ class SIM:
         }
         found = solver.solve(states["X"], states["U"], states["Z"], states["Y"], config)
         arrays = dict(zip("ABCD", (_dense(part) for part in found), strict=True))
-        self.quality = FitQuality.of(arrays, states, self.layers, solver.report)
+        anew = None
+        if getattr(solver, "regen_states", False):
+            anew = regenerated(arrays["A"], arrays["B"], states["U"], config)
+        self.quality = FitQuality.of(arrays, states, self.layers, solver.report, anew, self.scalers)
         well_posed = np.abs(arrays["A"]).sum(1).max(initial=0.0) <= self.radius * (1 + 1e-9)
         self.weights = {
             name: torch.from_numpy(np.ascontiguousarray(value)).to(self.device, self.dtype)

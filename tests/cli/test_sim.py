@@ -13,6 +13,7 @@ import torch
 import yaml
 
 from idl_cli.screen import Screen
+from idl_cli.sim_results import rounded_up
 from idl_cli.trained_blocks import trained_blocks
 
 from .conftest import Answer, Idl
@@ -57,7 +58,8 @@ def test_it_imitates_its_teacher_and_records_what_it_proved(learned: Answer) -> 
     assert sim["solver"] == "ADMMSolver"
     assert summary["parameters"] == 10 * 10 + 10 * 6 + 3 * 10 + 3 * 6
     assert "‖A‖∞" in learned.out
-    assert "above the optimum" in learned.out
+    assert f"at most {rounded_up(sim['duality_gap'])} above the optimum" in learned.out
+    assert f"{rounded_up(sim['worst_relative_gap'])} of max(its objective" in learned.out
     for name in ("matrices", "gap", "layers"):
         assert (learned.run / "figures" / f"{name}.png").stat().st_size > 5000
     lines = (learned.run / "metrics.jsonl").read_text().splitlines()
@@ -152,6 +154,13 @@ def test_a_convolutional_teacher_of_pictures(idl: Idl) -> None:
     assert answer.code == 0, answer.err
     sim = answer.summary["sim"]
     assert sim["accuracy"] == pytest.approx(sim["teacher_accuracy"], abs=0.02)
+
+
+@pytest.mark.parametrize("bound", [2.71e-7, 4.9e-6, 9.96e-6, 1e-5, 0.0, 123.0, 5e-324])
+def test_a_bound_that_is_shown_holds(bound: float) -> None:
+    shown = float(rounded_up(bound))
+    assert bound <= shown <= 1.1 * bound or bound == 5e-324 <= shown
+    assert len(rounded_up(bound).split("e")[0].replace(".", "")) <= 2
 
 
 def test_half_precision_is_for_the_teacher(idl: Idl, learned: Answer) -> None:

@@ -111,7 +111,16 @@ def test_outputs_are_fitted_to_the_equilibria_that_standardised_weights_have() -
     best = features @ torch.linalg.lstsq(features, wanted, driver="gelsd").solution
     least = float((best - wanted).square().sum())
     assert 1e-3 < least / float(wanted.square().sum()) < 0.1
-    assert float((found - wanted).square().sum()) <= 1.001 * least
+    left = (found - wanted).square()
+    assert float(left.sum()) <= 1.001 * least
+    # What is told of the fit is what the model does, in the units of the network.
+    assert sim.quality is not None
+    assert sim.quality.output_mse == pytest.approx(float(left.mean()), rel=1e-6)
+    with torch.no_grad():
+        A, B = (sim.weights[name].numpy() for name in "AB")  # type: ignore[union-attr]
+    scaled = sim.scalers.apply(states)  # type: ignore[union-attr]
+    error = sim.scalers.Z.spread[:, None] * (scaled["Z"] - A @ scaled["X"] - B @ scaled["U"])  # type: ignore[union-attr]
+    assert sim.quality.state_mse == pytest.approx((error**2).mean(), rel=1e-6)
 
 
 def test_autocast_leaves_the_equilibrium_its_digits() -> None:
