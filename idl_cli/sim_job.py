@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from idl_cli import build
 from idl_cli.devices import choose_devices
 from idl_cli.errors import InputError, RunFailed
 from idl_cli.job import Interrupted, Job
@@ -22,16 +21,16 @@ from idl_cli.recorded_run import read_recorded
 from idl_cli.resume import own_words
 from idl_cli.run_directory import RunDirectory, holds_run
 from idl_cli.run_lookup import existing_run
-from idl_cli.schema import ImplicitConfig, as_plain
+from idl_cli.schema import as_plain
+from idl_cli.sim_checkpoint import save_model
 from idl_cli.sim_options import SIMConfig, SimConfig, sim_config
 from idl_cli.sim_results import draw_figures, print_learned
 from idl_cli.stop_signals import StopSignals
 from idl_cli.teacher import FOLDER, Teacher, find_teacher, train_teacher
 from idl_cli.training_job import recording
-from idl_cli.training_parts import fingerprint
 from idl_core.peers import Peers
 from idl_core.sim import SIM, NotEnoughMemory, NotRescalable, rescaled
-from idl_core.sim.memory import solve_bytes, states_bytes
+from idl_core.sim.memory import states_bytes
 from idl_core.sim.solvers import (
     ADMMMultiGPUSolver,
     ADMMSolver,
@@ -41,7 +40,7 @@ from idl_core.sim.solvers import (
     ProjectedGDLowRankSolver,
     SolveProgress,
 )
-from idl_core.training import Checkpoint, CheckpointFolder, Figures, Progress, Team, evaluate
+from idl_core.training import Figures, Progress, Team, evaluate
 
 SOLVERS: dict[str, Callable[..., BaseSolver]] = {
     "admm": ADMMSolver,
@@ -50,8 +49,6 @@ SOLVERS: dict[str, Callable[..., BaseSolver]] = {
     "least_square": LeastSquareSolver,
     "projected_gd_low_rank": ProjectedGDLowRankSolver,
 }
-# Rows of A sit on the bound κ, where Picard iteration needs as many maps as this to converge.
-_MITR = 5000
 _BATCH = 500  # samples that give states at a time
 
 
@@ -116,7 +113,7 @@ def _record(
     learned: Figures,
 ) -> float:
     """Save the model, draw, and show; returns the figure that the run is ranked by."""
-    kept = _save(job, config, teacher, sim, directory)
+    kept = save_model(job, config, teacher, sim, directory)
     draw_figures(directory.figures, sim)
     assert sim.quality is not None
     ranked = "accuracy" if "accuracy" in learned else "loss"
@@ -184,15 +181,18 @@ def _solver(config: SimConfig) -> BaseSolver:
 class _Inputs:
     """Batches of the first samples of the train split; iterable any number of times."""
 
-    dataset: range
+    samples: range
     batch: Callable[[Tensor], tuple[Tensor, Tensor]]
     device: torch.device
     dtype: torch.dtype
     size: int = _BATCH
 
+    def __len__(self) -> int:
+        return -(-len(self.samples) // self.size)
+
     def __iter__(self) -> Iterator[Tensor]:
-        for first in range(0, len(self.dataset), self.size):
-            index = torch.arange(first, min(first + self.size, len(self.dataset)))
+        for first in range(0, len(self.samples), self.size):
+            index = torch.arange(first, min(first + self.size, len(self.samples)))
             yield self.batch(index.to(self.device))[0].to(self.dtype)
 
 
@@ -330,14 +330,14 @@ def _say_memory(
     """Say what there is to solve, and what that takes, before any of it is allocated."""
     one = sim.get_states(network, [next(iter(inputs))[:1]])
     n, p, q = (len(one[key]) for key in "XUY")
-    count = len(inputs.dataset)
+    count = len(inputs.samples)
     states = states_bytes(n, p, q, count, one["X"].itemsize)
-    rows = getattr(solver, "batch_feature_size", None) or n
-    solve = solve_bytes(n + p, count, min(n, rows), 8)
-    job.screen.say(
-        f"{n} states, {p} inputs and {q} outputs of {count:,} samples: {_size(states)}; "
-        f"solving them takes up to {_size(solve)}"
-    )
+    said = f"{n} states, {p} inputs and {q} outputs of {count:,} samples: {_size(states)}"
+    if isinstance(solver, ADMMSolver):  # of the others nobody has counted
+        said += f"; solving them takes up to {_size(solver.bytes_needed(n, p, count))}"
+    if isinstance(solver, ADMMMultiGPUSolver):
+        said += " in each process"
+    job.screen.say(said)
 
 
 def _size(count: int) -> str:
@@ -363,38 +363,3 @@ def _evaluate(sim: SIM, teacher: Teacher) -> Figures:
     return evaluate(
         _Predictor(sim), parts.dataset.test, parts.task, trainer.eval_batch_size, trainer.precision
     )
-
-
-def _save(
-    job: Job, config: SimConfig, teacher: Teacher, sim: SIM, directory: RunDirectory
-) -> int | None:
-    """The model as a checkpoint that `idl eval` reads. Returns its number of states; None: none."""
-    try:
-        model = sim.to_implicit_model()
-    except ValueError as error:
-        job.screen.say(f"no checkpoint: {error}")
-        return None
-    state = model.state_dict()
-    described = ImplicitConfig(
-        hidden_dim=len(state["A"]),
-        activation=teacher.config.activation,
-        kappa=config.model.kappa,
-        mitr=_MITR,
-        grad_mitr=_MITR,
-        tol=config.model.atol,
-    )
-    dataset = teacher.parts.dataset
-    build.build_model(described, dataset).load_state_dict(state)  # raises where ours would not load
-    facts: dict[str, Any] = {
-        "progress": dataclasses.asdict(Progress()),
-        "best_step": 0,
-        "figures": {},
-        "fingerprint": fingerprint(described, dataset),
-    }
-    tensors = {f"model.{name}": tensor for name, tensor in state.items()}
-    checkpoint = Checkpoint(tensors, facts)
-    try:
-        CheckpointFolder(directory.checkpoints, facts["fingerprint"]).save(checkpoint, checkpoint)
-    except OSError as error:
-        raise RunFailed(f"the model could not be written: {error.strerror}") from error
-    return described.hidden_dim

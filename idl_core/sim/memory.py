@@ -25,17 +25,27 @@ def prefers_data(samples: int, features: int) -> bool:
 # Numbers that the interior-point method keeps at most: products of columns, and the rows' matrices.
 PAIRS = 30_000_000
 MATRICES = 32_000_000
+# And polishing, of rows' factors.
+POLISHED = 130_000_000
+# Inverses that ADMM and polishing keep.
+INVERSES = 12
 
 
 def solve_bytes(width: int, m: int, rows: int, itemsize: int) -> int:
-    """Bytes of a solve: data, Gram matrix, about six factors, a dozen arrays over the rows, and
-    what the interior-point method keeps: at most a third of the directions are free, or two thirds
-    are seen by as many samples."""
+    """Bytes that a solve takes at most in one process.
+
+    Of the size of the Gram matrix: itself, its live columns and their magnitudes; the inverses,
+    three in the making; two bases of free or seen directions. Beside them the data, their copy, a
+    dozen arrays over the rows; the interior-point method's products of columns, and what it or
+    polishing, which comes later, factors for rows.
+    """
     gram = width * m if prefers_data(m, width) else width * width
     side = max(-(-width // 3), m if 3 * m <= 2 * width else 0)
     pairs = min(PAIRS, width * side * (side + 1) // 2)
-    matrices = 3 * min(MATRICES, rows * side * side)
-    return itemsize * (2 * width * m + 7 * gram + 14 * rows * width + pairs + matrices)
+    interior = 3 * min(MATRICES, rows * side * side)
+    polish = min(POLISHED, rows * width * width // 4)
+    held = (3 + INVERSES + 3 + 3) * gram
+    return itemsize * (2 * width * m + held + 14 * rows * width + 2 * pairs + max(interior, polish))
 
 
 def available_bytes(device: torch.device) -> int | None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,7 +101,7 @@ class StateRecorder:
         self.layers: list[Layer] | None = None
         self.parts: dict[str, list[np.ndarray[Any, Any]]] = {name: [] for name in "XUZY"}
 
-    @contextmanager
+    @contextlib.contextmanager
     def _hooked(self) -> Iterator[None]:
         self.calls, self.pending = [], []
         handles = []
@@ -189,15 +189,22 @@ def inputs_of(batch: Any) -> Tensor:
 
 
 def _refuse_if_too_large(recorder: StateRecorder, loader: Iterable[Any]) -> None:
-    dataset = getattr(loader, "dataset", None)
-    if dataset is None or not hasattr(dataset, "__len__"):
+    """From the first batch: as many as the loader has, or as its sampler draws, are to come."""
+    first = len(recorder.parts["U"][0])
+    counts = []
+    with contextlib.suppress(TypeError):  # one that does not know
+        counts.append(first * len(loader))  # type: ignore[arg-type]
+    with contextlib.suppress(TypeError, AttributeError):
+        counts.append(len(loader.sampler))  # type: ignore[attr-defined]
+    if not counts:
         return
+    count = min(counts)
     n, p, q = (recorder.parts[key][0].shape[1] for key in "XUY")
     size = recorder.parts["X"][0].dtype.itemsize
     require(
-        states_bytes(n, p, q, len(dataset), size),
+        states_bytes(n, p, q, count, size),
         torch.device("cpu"),
-        f"keeping the states of {len(dataset)} samples, {2 * n + p + q} numbers each,",
+        f"keeping the states of {count} samples, {2 * n + p + q} numbers each,",
         "use fewer samples, or skip_layers to take fewer layers",
     )
 

@@ -128,6 +128,7 @@ def test_every_solver_on_the_teacher_of_an_earlier_run(
     assert config["data"]["name"] == "arrays"  # of the teacher's run, as none were typed
     if solver == "admm_multigpu":
         assert mine["objective"] == pytest.approx(theirs["objective"], rel=1e-5)
+    assert ("solving them takes up to" in answer.err) == (solver == "admm_multigpu")
     if solver == "least_square":
         assert "‖A‖∞ = " in answer.err
 

@@ -16,6 +16,7 @@ from problems import make
 from reference import objective, optimum
 
 from idl.sim.solvers import ADMMMultiGPUSolver, SolveProgress
+from idl_core.sim.memory import NotEnoughMemory
 from idl_core.sim.solvers.sharded_gram import _power_above, _rounded
 
 
@@ -115,6 +116,33 @@ def test_what_its_progress_raises_ends_the_solve_and_its_workers() -> None:
     assert len(told) == 1
     assert told[0].rows == 12
     assert not workers()
+
+
+def test_the_memory_of_all_processes_is_counted_and_none_is_idle(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    case = make("", 24, 12, 3, 300)
+    tested = ADMMMultiGPUSolver([], 16, batch_feature_size=10)
+    assert tested.processes(24) == 3  # batches of rows
+    assert tested.processes(1000) == 16
+    needed = tested.bytes_needed(24, 12, 300)
+    started = list[int]()
+
+    class Started(Exception):
+        pass
+
+    def launch(folder: Path, job: object, processes: int, told: object) -> None:
+        started.append(processes)
+        raise Started
+
+    monkeypatch.setattr("idl_core.sim.solvers.admm_multi_gpu.launch", launch)
+    monkeypatch.setattr("idl_core.sim.memory.available_bytes", lambda device: 3 * needed - 1)
+    with pytest.raises(NotEnoughMemory, match=r"in 3 processes .* fewer processes"):
+        tested.solve(*case.states(), case.config)
+    monkeypatch.setattr("idl_core.sim.memory.available_bytes", lambda device: 3 * needed)
+    with pytest.raises(Started):
+        tested.solve(*case.states(), case.config)
+    assert started == [3]
 
 
 def test_sums_of_rounded_parts_do_not_depend_on_their_order() -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, SubsetRandomSampler, TensorDataset
 
 from idl.sim import SIM, NoActivations
 from idl.sim.solvers import ADMMSolver
@@ -181,6 +181,18 @@ def test_too_little_memory_is_told_before_it_is_taken(monkeypatch: pytest.Monkey
     states = [np.ones((3, 5)), np.ones((4, 5)), np.ones((3, 5)), np.ones((2, 5))]
     with pytest.raises(NotEnoughMemory, match="use fewer samples"):
         ADMMSolver().solve(*states, {"kappa": 0.9})
+
+
+def test_memory_is_asked_for_what_the_loader_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = TensorDataset(torch.randn(600, 6), torch.zeros(600))
+    some = DataLoader(data, batch_size=8, sampler=SubsetRandomSampler(range(20)))
+    batches = DataLoader(data, batch_sampler=[[1, 2, 3], [4, 5, 6]])
+    needed = memory.states_bytes(9, 6, 3, 20, 4)
+    monkeypatch.setattr(memory, "available_bytes", lambda device: needed)
+    for given in (some, batches, [torch.randn(20, 6)], (torch.randn(5, 6) for _ in range(9))):
+        SIM().get_states(network(), given)
+    with pytest.raises(NotEnoughMemory, match="of 21 samples"):
+        SIM().get_states(network(), [torch.randn(7, 6)] * 3)
 
 
 def test_an_empty_loader_is_an_error() -> None:

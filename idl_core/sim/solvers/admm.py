@@ -130,14 +130,26 @@ class ADMMSolver(BaseSolver):
         C, D = self._block("CD", data, gram, states.Y, states, None)
         return A, B, C, D
 
-    def refuse_if_too_large(self, n: int, p: int, m: int, device: torch.device) -> None:
-        """Raise `NotEnoughMemory` if the solve of n states, p inputs, m samples will not fit."""
+    def bytes_needed(self, n: int, p: int, m: int) -> int:
+        """Bytes that a process takes at most for n states, p inputs, m samples."""
         rows = min(n, self.batch_feature_size or n)
+        return solve_bytes(n + p, m, rows, torch.finfo(self.dtype).bits // 8)
+
+    def refuse_if_too_large(
+        self, n: int, p: int, m: int, device: torch.device, processes: int = 1
+    ) -> None:
+        """Raise `NotEnoughMemory` if the solve of n states, p inputs, m samples will not fit.
+
+        Args:
+            processes: that share the device's memory.
+        """
         require(
-            solve_bytes(n + p, m, rows, torch.finfo(self.dtype).bits // 8),
+            processes * self.bytes_needed(n, p, m),
             device,
-            f"solving {n} rows of {n + p} columns from {m} samples",
-            "use fewer samples, skip_layers, a smaller batch_feature_size, or more memory",
+            f"solving {n} rows of {n + p} columns from {m} samples"
+            + (f" in {processes} processes" if processes > 1 else ""),
+            "use fewer samples, skip_layers, a smaller batch_feature_size, or more memory"
+            + (", or fewer processes (devices)" if processes > 1 else ""),
         )
 
     def _block(

@@ -37,13 +37,15 @@ class ADMMMultiGPUSolver(ADMMSolver):
 
     Args:
         gpu_ids: GPUs to use; None takes all there are, and none are CPU processes.
-        devices: number of processes; None takes one a GPU, or one a processor.
+        devices: number of processes at most; None takes one a GPU, or one a processor. There are
+            no more than batches of rows.
         timeout: seconds that a process may show no sign of life; how long it works is not bounded.
         threads: CPU threads a process.
         batch_feature_size: rows that one process solves together.
         options: those of `ADMMSolver`.
 
     Raises:
+        NotEnoughMemory: before anything is started, where the processes together will not fit.
         RuntimeError: a worker died or failed; the message names its rank and the cause. What
             `on_progress` raises ends all workers, too.
     """
@@ -76,10 +78,9 @@ class ADMMMultiGPUSolver(ADMMSolver):
         self, X: Array, U: Array, Z: Array, Y: Array, model_config: Mapping[str, Any]
     ) -> Weights:
         states = States.of(X, U, Z, Y)
-        n, m = states.X.shape
         joined = dist.is_available() and dist.is_initialized()
         device = device_of(model_config) if joined else torch.device("cpu")
-        self.refuse_if_too_large(n, len(states.U), m, device)
+        self._refuse_if_too_large(states, device, joined)
         self.report = SolveReport(type(self).__name__)
         kappa = kappa_of(model_config) if self.well_pose else None
         targets = {"AB": (states.Z, kappa), "CD": (states.Y, None)}
@@ -91,6 +92,24 @@ class ADMMMultiGPUSolver(ADMMSolver):
         else:
             (A, B), (C, D) = solve(states, targets, device)
         return A, B, C, D
+
+    def processes(self, rows: int) -> int:
+        """How many processes are started: no more than there are batches of rows."""
+        assert self.batch_feature_size is not None
+        return min(self.devices, max(1, -(-rows // self.batch_feature_size)))
+
+    def _refuse_if_too_large(self, states: States, device: torch.device, joined: bool) -> None:
+        (n, m), p = states.X.shape, len(states.U)
+        if joined:
+            # Each has a GPU of its own; torchrun says how many share the memory of a machine.
+            here = int(os.environ.get("LOCAL_WORLD_SIZE") or 1) if device.type == "cpu" else 1
+            self.refuse_if_too_large(n, p, m, device, here)
+            return
+        count = self.processes(max(n, len(states.Y)))
+        for gpu in self.gpu_ids[:count]:
+            self.refuse_if_too_large(n, p, m, torch.device("cuda", gpu))
+        if not self.gpu_ids:
+            self.refuse_if_too_large(n, p, m, device, count)
 
     def _job(self, block: str, states: States, kappa: float | None) -> Job:
         assert self.batch_feature_size is not None
@@ -144,7 +163,8 @@ class ADMMMultiGPUSolver(ADMMSolver):
                 "timeout": self.timeout,
                 "gpu_ids": self.gpu_ids,
             }
-            launch(folder, job, self.devices, self.on_progress)
+            rows = max(len(target) for target, _ in targets.values())
+            launch(folder, job, self.processes(rows), self.on_progress)
             found = {block: _read(folder, block) for block in targets}
         pairs = []
         for block, (target, kappa) in targets.items():

@@ -1,0 +1,55 @@
+"""The model that `idl sim` learned, as a checkpoint of an implicit model."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from idl_cli import build
+from idl_cli.errors import RunFailed
+from idl_cli.job import Job
+from idl_cli.run_directory import RunDirectory
+from idl_cli.schema import ImplicitConfig
+from idl_cli.sim_options import SimConfig
+from idl_cli.teacher import Teacher
+from idl_cli.training_parts import fingerprint
+from idl_core.sim import SIM
+from idl_core.training import Checkpoint, CheckpointFolder, Progress
+
+# Rows of A sit on the bound κ, where Picard iteration needs as many maps as this to converge.
+_MITR = 5000
+
+
+def save_model(
+    job: Job, config: SimConfig, teacher: Teacher, sim: SIM, directory: RunDirectory
+) -> int | None:
+    """The model as a checkpoint that `idl eval` reads. Returns its number of states; None: none."""
+    try:
+        model = sim.to_implicit_model()
+    except ValueError as error:
+        job.screen.say(f"no checkpoint: {error}")
+        return None
+    state = model.state_dict()
+    described = ImplicitConfig(
+        hidden_dim=len(state["A"]),
+        activation=teacher.config.activation,
+        kappa=config.model.kappa,
+        mitr=_MITR,
+        grad_mitr=_MITR,
+        tol=config.model.atol,
+    )
+    dataset = teacher.parts.dataset
+    build.build_model(described, dataset).load_state_dict(state)  # raises where ours would not load
+    facts: dict[str, Any] = {
+        "progress": dataclasses.asdict(Progress()),
+        "best_step": 0,
+        "figures": {},
+        "fingerprint": fingerprint(described, dataset),
+    }
+    tensors = {f"model.{name}": tensor for name, tensor in state.items()}
+    checkpoint = Checkpoint(tensors, facts)
+    try:
+        CheckpointFolder(directory.checkpoints, facts["fingerprint"]).save(checkpoint, checkpoint)
+    except OSError as error:
+        raise RunFailed(f"the model could not be written: {error.strerror}") from error
+    return described.hidden_dim
