@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from idl_core.equilibrium import Anderson, ImplicitFunctionWarning, Solution
+from idl_core.equilibrium import Anderson, Solution
 
 Elementwise = Callable[[Tensor], Tensor]
 
@@ -43,11 +42,12 @@ def equilibrium_states(
     """
     shift = inputs @ B.T
     solver = Anderson(_WINDOW, tol, max_iter)
-    with warnings.catch_warnings():
-        # SIM's default of 1e-6 is finer than float32 resolves where states are above 4 or so.
-        warnings.filterwarnings("ignore", "tol=.* is finer than", ImplicitFunctionWarning)
-        solution = solver.solve(
-            lambda x, out: phi(torch.addmm(shift, x, A.T)), torch.zeros_like(shift)
-        )
+    # With a unit nothing is said of a tol that is finer than the number format resolves: SIM's
+    # default is, of float32, where states are above 4 or so.
+    solution = solver.solve(
+        lambda x, out: phi(torch.addmm(shift, x, A.T)),
+        torch.zeros_like(shift),
+        unit=shift.new_ones(()),
+    )
     solution.warn_unless_converged("the equilibrium of the SIM model")
     return solution

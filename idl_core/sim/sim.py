@@ -16,6 +16,7 @@ from idl_core.models import ImplicitModel
 from idl_core.sim.activation_names import HOMOGENEOUS, activation_name
 from idl_core.sim.equilibrium_states import equilibrium_states
 from idl_core.sim.fit_quality import FitQuality
+from idl_core.sim.lipschitz import lipschitz_constant
 from idl_core.sim.scaling import Scalers
 from idl_core.sim.solvers.base import BaseSolver
 from idl_core.sim.solvers.state_blocks import regenerated
@@ -53,7 +54,7 @@ class SIM:
         last_solution: of the most recent equilibrium; tells iterations and residuals.
 
     Raises:
-        ValueError: a setting out of range.
+        ValueError: a setting out of range, or activation_fn has no Lipschitz constant.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class SIM:
         self.activation_fn = (
             ACTIVATIONS[activation_fn].phi if isinstance(activation_fn, str) else activation_fn
         )
+        lipschitz_constant(self.activation_fn)  # refused now where there is none
         self.kappa, self.atol = kappa, atol
         self.skip_layers, self.standardize = skip_layers, standardize
         self.device, self.dtype = torch.device(device), dtype
@@ -86,8 +88,7 @@ class SIM:
     @property
     def radius(self) -> float:
         """Bound on ‖A‖∞ with which φ(A·) contracts by kappa."""
-        lipschitz = ACTIVATIONS[self.activation].lipschitz if self.activation else 1.0
-        return self.kappa / max(1.0, lipschitz)
+        return self.kappa / max(1.0, lipschitz_constant(self.activation_fn))
 
     def train(
         self,
@@ -114,6 +115,7 @@ class SIM:
         """
         if states_data_path is not None:
             states, self.layers = load_states(states_data_path)
+            self._check_activation(states)
         elif model is None or dataloader is None:
             raise ValueError("give model and dataloader to collect states, or states_data_path")
         else:
@@ -195,14 +197,18 @@ class SIM:
         return right / total
 
     def to(self, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> SIM:
-        """Move the weights to a device, a dtype or both; returns self."""
+        """Move the weights to a device, a dtype or both; returns self.
+
+        Rows of A in the ball stay there, which may take some units of rounding.
+        """
+        A = self.weights["A"]
+        in_ball = A is not None and _sums_within(A, self.radius)
         self.device = self.device if device is None else torch.device(device)
         self.dtype = self.dtype if dtype is None else dtype
         for name, value in self.weights.items():
             self.weights[name] = None if value is None else value.to(self.device, self.dtype)
-        A = self.weights["A"]
-        if A is not None and float(A.abs().sum(1).max()) <= self.radius * (1 + 1e-2):
-            self.weights["A"] = _inside(A, self.radius)
+        if in_ball:
+            self.weights["A"] = _inside(self._weight("A"), self.radius)
         return self
 
     def to_implicit_model(self) -> ImplicitModel:
@@ -262,10 +268,11 @@ class SIM:
         """Raise ValueError where X is not φ(Z)."""
         step = max(1, states["Z"].shape[1] // 256)
         Z, X = (torch.from_numpy(states[key][:, ::step].copy()) for key in "ZX")
-        wrong = (self.activation_fn(Z.to(self.device)).cpu() - X).abs().amax(1) > 1e-3 * (
-            1 + X.abs().amax(1)
-        )
-        for layer in self.layers:
+        found = self.activation_fn(Z.clone().to(self.device)).cpu()
+        # What half precision holds may have been rounded to it.
+        half = (Z.bfloat16().to(Z.dtype) == Z) | (Z.half().to(Z.dtype) == Z)
+        wrong = (found - X).abs() > torch.where(half, 2.0**-7, 1e-3) * (Z.abs() + X.abs())
+        for layer in self.layers or [Layer("", 0, len(Z))]:
             if bool(wrong[layer.start : layer.stop].any()):
                 name = self.activation or getattr(self.activation_fn, "__name__", "activation_fn")
                 raise ValueError(
@@ -281,6 +288,12 @@ def _dense(value: Any) -> Array:
     elif hasattr(value, "toarray"):
         value = value.toarray()
     return np.asarray(value, dtype=np.float64)
+
+
+def _sums_within(A: Tensor, radius: float) -> bool:
+    """Whether A's rows are in the ball but for what the order of a sum may change."""
+    rounding = A.shape[1] * torch.finfo(A.dtype).eps
+    return bool((A.abs().sum(1).double() <= radius * (1 + rounding)).all())
 
 
 def _inside(A: Tensor, radius: float) -> Tensor:

@@ -127,6 +127,7 @@ class StateRecorder:
     @torch.no_grad()
     def record(self, inputs: Tensor) -> None:
         """Run the network on a batch and keep its states on the CPU."""
+        U = inputs.detach().flatten(1).clone()  # a network may change its inputs in place
         with self._hooked():
             outputs = self.model(inputs)
         if not self.calls:
@@ -144,7 +145,7 @@ class StateRecorder:
         Z = torch.cat([pre for _, pre, _ in reversed(self.calls)], 1)
         X = torch.cat([post for _, _, post in reversed(self.calls)], 1)
         self.calls = []
-        for key, value in (("X", X), ("U", inputs.flatten(1)), ("Z", Z), ("Y", outputs.flatten(1))):
+        for key, value in (("X", X), ("U", U), ("Z", Z), ("Y", outputs.flatten(1))):
             # NumPy has no bfloat16.
             value = value.float() if value.dtype == torch.bfloat16 else value
             self.parts[key].append(value.cpu().numpy())
@@ -168,7 +169,7 @@ def record_states(
     """
     recorder = StateRecorder(model, skip_layers)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    was_training = model.training
+    training = {module: module.training for module in model.modules()}
     model.eval()
     try:
         for index, batch in enumerate(loader):
@@ -176,7 +177,8 @@ def record_states(
             if index == 0:
                 _refuse_if_too_large(recorder, loader)
     finally:
-        model.train(was_training)
+        for module, was in training.items():
+            module.training = was
     if recorder.layers is None:
         raise ValueError("the data loader gives no batches: there are no states to collect")
     return recorder.states(), recorder.layers

@@ -59,11 +59,12 @@ def test_the_implicit_model_of_a_rescaled_network_is_exact() -> None:
 
 
 class Residual(nn.Module):
-    def __init__(self) -> None:
+    def __init__(self, size: float = 1.0) -> None:
         super().__init__()
         self.first, self.second, self.last = (nn.Linear(6, 6, bias=False) for _ in range(3))
         with torch.no_grad():
             self.second.weight.mul_(10)
+            self.last.weight.mul_(size)
         self.relu = nn.ReLU()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -78,6 +79,7 @@ class Residual(nn.Module):
         (MLP(6, 3, (8, 8), "tanh"), "Tanh"),
         (nn.Sequential(nn.Linear(6, 6), nn.BatchNorm1d(6), nn.ReLU()), "BatchNorm1d"),
         (Residual(), "one after the other"),
+        (Residual(1e-6), "one after the other"),
     ],
 )
 def test_networks_that_scaling_would_change_are_refused(network: nn.Module, told: str) -> None:

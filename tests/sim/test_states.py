@@ -57,6 +57,20 @@ def test_the_network_is_left_as_it_was() -> None:
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
 
 
+def test_a_frozen_layer_stays_frozen() -> None:
+    model = nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.Linear(5, 2)).train()
+    model[1].eval()
+    SIM().get_states(model, loader())
+    assert [m.training for m in model] == [True, False, True, True]
+
+
+def test_inputs_are_recorded_as_they_came() -> None:
+    model = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 2))
+    inputs = torch.randn(8, 6)
+    given = inputs.clone()
+    np.testing.assert_array_equal(SIM().get_states(model, [inputs])["U"].T, given.numpy())
+
+
 def test_activations_in_place_keep_their_pre_activations() -> None:
     model = nn.Sequential(nn.Linear(6, 5), nn.ReLU(inplace=True), nn.Linear(5, 2))
     states = SIM().get_states(model, loader())
@@ -116,6 +130,27 @@ def test_an_activation_that_is_not_called_is_an_error() -> None:
 def test_another_activation_than_the_network_has_is_an_error() -> None:
     with pytest.raises(ValueError, match="is not tanh"):
         SIM(activation_fn=torch.tanh).get_states(network(), loader())
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_another_slope_shows_however_small_the_states(half: bool) -> None:
+    model = nn.Sequential(nn.Linear(6, 5), nn.LeakyReLU(0.01), nn.Linear(5, 2))
+    inputs = torch.randn(20, 6)
+    with torch.no_grad():
+        model[0].weight.mul_(1e-3)
+        model[0].bias.zero_()
+    if half:
+        model, inputs = model.bfloat16(), inputs.bfloat16()
+    with pytest.raises(ValueError, match="is not relu"):
+        SIM("relu").get_states(model, [inputs])
+    SIM("leaky_relu").get_states(model, [inputs])
+
+
+def test_states_of_a_file_are_checked_too(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    states = SIM().get_states(network(), loader())
+    save_states(tmp_path / "s.npz", states, [])
+    with pytest.raises(ValueError, match="is not tanh"):
+        SIM("tanh").train(ADMMSolver(), states_data_path=tmp_path / "s.npz")
 
 
 def test_skip_layers_takes_the_last_activation_of_each_block() -> None:
