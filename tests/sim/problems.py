@@ -81,3 +81,5 @@ CASES = [
     with_duplicates(make("", 8, 12, 3, 50), "duplicates"),
 ]
 IDS = [case.name for case in CASES]
+# Whose outputs are fitted to regenerated states.
+REGENERATED = make("", 6, 8, 2, 40, strength=1e-6)

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from problems import CASES, IDS, Case, make
+from problems import CASES, IDS, REGENERATED, Case, make
 from reference import objective, optimality_violation, optimum
+from two_processes import multi_process, solved_by_two
 
 from idl.sim.solvers import (
     ADMMSolver,
@@ -24,6 +25,7 @@ Make = Callable[[Case], BaseSolver]
 
 SOLVERS: dict[str, Make] = {
     "admm": lambda case: ADMMSolver(case.strength, case.strength),
+    "admm_multigpu": multi_process,
     "cvx": lambda case: CVXSolver(
         lambda_y=case.strength,
         lambda_z=case.strength,
@@ -37,12 +39,15 @@ SOLVERS: dict[str, Make] = {
         rank=max(1, len(case.X) // 2), num_epoch=300, lambda_z=case.strength, tol=0.0
     ),
 }
-CONVEX = ("admm", "cvx")
-WELL_POSED = ("admm", "cvx", "low_rank")
+CONVEX = ("admm", "admm_multigpu", "cvx")
+WELL_POSED = (*CONVEX, "low_rank")
+PROVING = ("admm", "admm_multigpu")
 
 
 @functools.cache
 def solved(name: str, case: Case) -> tuple[BaseSolver, tuple[Array, Array, Array, Array]]:
+    if name == "admm_multigpu":
+        return solved_by_two(case)
     solver = SOLVERS[name](case)
     return solver, solver.solve(*case.states(), case.config)
 
@@ -91,8 +96,15 @@ def test_objective_of_every_row_is_the_optimum(name: str, case: Case) -> None:
 
 
 @every_case
-def test_the_gap_covers_the_true_distance(case: Case) -> None:
-    solver, (A, B, C, D) = solved("admm", case)
+def test_every_process_has_the_whole_answer(case: Case) -> None:
+    for mine, others in zip(solved_by_two(case)[1], solved_by_two(case, rank=1)[1], strict=True):
+        np.testing.assert_array_equal(mine, others)
+
+
+@every_case
+@pytest.mark.parametrize("name", PROVING)
+def test_the_gap_covers_the_true_distance(name: str, case: Case) -> None:
+    solver, (A, B, C, D) = solved(name, case)
     assert solver.report is not None
     for block, best, target, pair in (
         ("AB", optima(case)[0], case.Z, (A, B)),
@@ -150,12 +162,15 @@ def test_without_well_posedness_the_ball_does_not_bind(solver_type: Any) -> None
 
 @pytest.mark.parametrize("name", SOLVERS)
 def test_regenerated_states_are_what_outputs_are_fitted_to(name: str) -> None:
-    case = make("", 6, 8, 2, 40, strength=1e-6)
-    solver = SOLVERS[name](case)
+    case = REGENERATED
     if name == "least_square":
         pytest.skip("its A need not be well-posed")
-    solver.regen_states = True  # type: ignore[attr-defined]
-    A, B, C, D = solver.solve(*case.states(), case.config)
+    if name == "admm_multigpu":
+        _, (A, B, C, D) = solved_by_two(case)
+    else:
+        solver = SOLVERS[name](case)
+        solver.regen_states = True  # type: ignore[attr-defined]
+        A, B, C, D = solver.solve(*case.states(), case.config)
     X = np.zeros_like(case.X)
     for _ in range(2000):
         X = np.maximum(A @ X + B @ case.U, 0)

@@ -32,6 +32,7 @@ def test_inputs_that_express_all_leave_A_out() -> None:
     case = make("", 6, 30, 2, 10)
     A, B, *_ = ProjectedGDLowRankSolver(rank=2).solve(*case.states(), case.config)
     np.testing.assert_allclose(A @ case.X + B @ case.U, case.Z, atol=1e-8)
+    np.testing.assert_allclose(A, 0, atol=1e-12)
 
 
 @pytest.mark.parametrize(
