@@ -89,18 +89,20 @@ class Peers:
         """
         pause, longest = _LOOK_SECONDS
         for rank in ranks:
-            beat, since = -1, time.monotonic()
+            # Counted, not read off a clock: this process may have been stopped as well.
+            beat, silent = -1, 0.0
             while not (shown := self._look(rank)) or not shown["done"]:
                 if on_wait is not None:
                     on_wait()
                 if shown and shown["beat"] != beat:
-                    beat, since = shown["beat"], time.monotonic()
-                elif time.monotonic() - since > self.timeout:
+                    beat, silent = shown["beat"], 0.0
+                elif silent > self.timeout:
                     raise PeerSilent(
                         f"rank {rank} of {self.count} has shown no sign of life for "
                         f"{self.timeout:g} s (timeout)"
                     )
                 time.sleep(pause)
+                silent += pause
                 pause = min(1.5 * pause, longest)
 
     def _beat(self) -> None:
