@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,15 +11,13 @@ from idl_cli.hydra_command import run_hydra_command
 from idl_cli.recorded_run import read_recorded
 from idl_cli.run_lookup import existing_run
 from idl_cli.schema import EvalConfig, known_keys
-from idl_cli.sweep import conclude_sweep
 from idl_cli.typed_settings import read_settings
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run `idl eval`. Raises: InputError."""
     known = known_keys(EvalConfig)
-    code, failures, sweep = run_hydra_command(evaluate_run, "eval", arguments, known, check)
-    return conclude_sweep(sweep, code, failures) if sweep is not None else code
+    return run_hydra_command(evaluate_run, "eval", arguments, known, check)
 
 
 def check(values: dict[str, Any]) -> None:
@@ -34,5 +31,4 @@ def evaluate_run(config: DictConfig) -> float:
     from idl_cli.evaluation_job import compute
     from idl_cli.job import run_job
 
-    value = run_job("eval", config, compute)
-    return value if math.isfinite(value) else math.nan
+    return run_job("eval", config, compute)

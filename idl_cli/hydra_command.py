@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
+import yaml
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from idl_cli.composition import compose_a_run_once, validate_each_shape_once
@@ -30,7 +31,10 @@ from idl_cli.plugins import (
 from idl_cli.ranks import Ranks
 from idl_cli.refusals import COMPOSITION_ERRORS, refusal
 from idl_cli.run_directory import cannot_write, missing_folders, remove_if_empty
+from idl_cli.run_records import find_runs
 from idl_cli.stop_signals import SweepSignals
+from idl_cli.sweep import HIGHER_IS_BETTER, conclude_sweep, read_jobs, take_refusals
+from idl_cli.typed_words import hydra_word, typed_word
 
 Values = dict[str, Any]
 
@@ -66,7 +70,8 @@ class BeforeJobs(Callback):
         if _invocation is not None:
             with _refusing():
                 _invocation.check(plain_values(config))
-                _invocation.made = missing_folders(Path(config.hydra.run.dir))
+                _invocation.made = missing_folders(_folder(config, "hydra.run.dir"))
+                _say_if_anew(config, "hydra.run.dir")
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         if _invocation is not None:
@@ -77,11 +82,42 @@ class BeforeJobs(Callback):
                         "sweep; start it once, with trainer.devices= for each job"
                     )
                 check_plugins(config)
-                _invocation.made = missing_folders(Path(config.hydra.sweep.dir))
-                _invocation.sweep = _resumed_sweep(config) or _claim_sweep(config)
+                _set_direction(config)
+                _invocation.made = missing_folders(_folder(config, "hydra.sweep.dir"))
+                _invocation.sweep = _resumed_sweep(config)
+                if _invocation.sweep is None:
+                    _say_if_anew(config, "hydra.sweep.dir")
+                    _invocation.sweep = _claim_sweep(config)
+                take_refusals(_invocation.sweep)  # of an earlier attempt that did not conclude
                 if is_pool(config.hydra.launcher):
                     _invocation.signals.sweep = _invocation.sweep
                     _invocation.signals.__enter__()
+
+
+def _set_direction(config: DictConfig) -> None:
+    """Have a search look for what is better of the figure that its jobs return.
+
+    Raises: InputError where it was told the other way, or where the data decide what the figure is.
+    """
+    sweeper = config.hydra.sweeper
+    if "direction" not in sweeper or isinstance(sweeper.direction, ListConfig):
+        return
+    typed = sweeper.direction
+    if config.hydra.job.name == "sim":
+        if typed is None:
+            raise InputError(
+                "hydra.sweeper.direction is needed: maximize where the test figure is an accuracy "
+                "(classes), minimize where it is a loss"
+            )
+        return
+    monitor = OmegaConf.select(config, "trainer.monitor")
+    right = "maximize" if monitor in HIGHER_IS_BETTER else "minimize"
+    if typed is not None and str(typed).lower() != right:
+        raise InputError(
+            f"hydra.sweeper.direction={typed}: the best trainer.monitor={monitor} is found by "
+            f"{right}; leave it out"
+        )
+    sweeper.direction = right
 
 
 class _Refused(BaseException):
@@ -100,8 +136,13 @@ def _refusing() -> Iterator[None]:
 
 def _claim_sweep(config: DictConfig) -> Path:
     """The sweep's folder; where two sweeps start in one second, the second takes another name."""
-    wanted = Path(config.hydra.sweep.dir)
-    if any(word.startswith("hydra.sweep.dir=") for word in config.hydra.overrides.hydra):
+    wanted = _folder(config, "hydra.sweep.dir")
+    if _is_typed(config, "hydra.sweep.dir"):
+        if OmegaConf.select(config, "trainer.resume") != "auto" and find_runs(wanted):
+            raise InputError(
+                f"hydra.sweep.dir={wanted} holds a sweep's jobs already; choose another"
+                + (f", or go on: {typed_word('sweep.resume', wanted)}" if "sweep" in config else "")
+            )
         return wanted
     number, path = 1, wanted
     while True:
@@ -127,15 +168,45 @@ def _resumed_sweep(config: DictConfig) -> Path | None:
         raise InputError(f"sweep.resume={typed}: there is no such folder")
     if not any((path / name).exists() for name in ("multirun.yaml", "0")):
         raise InputError(f"sweep.resume={typed}: it is no folder of a sweep (idl train -m)")
+    if (subdir := _recorded_subdir(path)) and not _is_typed(config, "hydra.sweep.subdir"):
+        config.hydra.sweep.subdir = subdir
+        config.hydra.overrides.hydra.append(hydra_word("hydra.sweep.subdir", subdir))
     return _use_folder(config, path)
+
+
+def _recorded_subdir(sweep: Path) -> str | None:
+    """How a sweep names the folders of its jobs; None where it did not write that down."""
+    try:
+        subdir = yaml.safe_load((sweep / "multirun.yaml").read_bytes())["hydra"]["sweep"]["subdir"]
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+        return None
+    return str(subdir)
 
 
 def _use_folder(config: DictConfig, path: Path) -> Path:
     config.hydra.sweep.dir = str(path)
     # Every job is composed anew from these.
-    quoted = str(path).replace("'", "\\'")
-    config.hydra.overrides.hydra.append(f"hydra.sweep.dir='{quoted}'")
+    config.hydra.overrides.hydra.append(hydra_word("hydra.sweep.dir", path))
     return path
+
+
+def _is_typed(config: DictConfig, key: str) -> bool:
+    return any(word.startswith(f"{key}=") for word in config.hydra.overrides.hydra)
+
+
+def _say_if_anew(config: DictConfig, key: str) -> None:
+    """Where to go on was asked of a folder that no other command can have written to, say so."""
+    anew = _invocation is not None and _invocation.made and not _is_typed(config, key)
+    if anew and OmegaConf.select(config, "trainer.resume") == "auto":
+        print(f"trainer.resume=auto goes on in {key}=<folder>: this one is new", file=sys.stderr)
+
+
+def _folder(config: DictConfig, key: str) -> Path:
+    """The folder that a key of Hydra's names. Raises: InputError where it names none."""
+    path = OmegaConf.select(config, key)
+    if not path:
+        raise InputError(f"{key}=: it must be a folder for what is run; leave it out, or name one")
+    return Path(str(path))
 
 
 def plain_values(config: DictConfig) -> Values:
@@ -158,19 +229,19 @@ def run_hydra_command(
     arguments: Sequence[str],
     known: Mapping[str, Sequence[str]],
     check: Callable[[Values], object],
-) -> tuple[int, list[int], Path | None]:
+) -> int:
     """Compose the configuration that `arguments` ask for and run `task` on it, once or as a sweep.
 
     Args:
         known: the dotted keys that the configuration can have, see `schema.known_keys`.
         check: raises InputError for a wrong configuration.
 
-    Returns: the exit code so far (0, or 130 or 143 where a signal ended it), the exit codes of a
-        sweep's failed jobs, as far as they ran in this process, and a sweep's folder.
+    Returns: the exit code: 0; 129, 130 or 143 where a signal ended it; of a sweep 1 or 2 where jobs
+        of it failed.
     Raises: InputError, and what a single run's task reported with `report_error`.
     """
     global _invocation
-    words = list(arguments)
+    words, code = list(arguments), 0
     _check_flags(words)
     prefer_own_choices()
     compose_a_run_once()
@@ -184,20 +255,22 @@ def run_hydra_command(
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
         code = 2 if code == 1 else code  # Hydra's for what was typed: --package of nothing
-        return code, invocation.failures, invocation.sweep
     except KeyboardInterrupt:
         if invocation.sweep is None:
             raise
-        return 130, invocation.failures, invocation.sweep
+        code = 130
     except _Refused as refused:
         invocation.error = refused.__cause__
     except COMPOSITION_ERRORS as error:
-        raise refusal(error, known, words) from error
+        if type(error) is not ValueError or not _has_failed(invocation.sweep):
+            raise refusal(error, known, words) from error
+        # A search that has nothing to choose from: the table tells of its trials.
+        print(f"idl: the search gave up: {first_line(error)}", file=sys.stderr)
     except launcher_errors() as error:
         if invocation.sweep is None:
             raise
         print(f"idl: the launcher gave up: {first_line(error)}", file=sys.stderr)
-        return 1, invocation.failures, invocation.sweep
+        code = 1
     except OSError as error:  # making its folder; the task's own errors come by `report_error`
         raise cannot_write(Path(str(error.filename)), error) from error
     finally:
@@ -206,8 +279,26 @@ def run_hydra_command(
         _tidy(invocation)
     if invocation.error is not None:
         raise invocation.error
-    code = invocation.signals.exit_code if invocation.signals() else 0
-    return code, invocation.failures, invocation.sweep
+    if invocation.signals():
+        code = code or invocation.signals.exit_code
+    sweep = invocation.sweep
+    if sweep is None or not sweep.is_dir():
+        return code
+    return conclude_sweep(sweep, code, invocation.failures, _going_on(sweep, known))
+
+
+def _going_on(sweep: Path, known: Mapping[str, Sequence[str]]) -> str | None:
+    """What to add to the command of a sweep to go on with it; None where it has no such way."""
+    if "sweep.resume" in known:
+        return typed_word("sweep.resume", sweep)
+    if "trainer.resume" in known:
+        return f"trainer.resume=auto {typed_word('hydra.sweep.dir', sweep)}"
+    return None
+
+
+def _has_failed(sweep: Path | None) -> bool:
+    """Whether any job of a sweep failed."""
+    return sweep is not None and any(job.status == "failed" for job in read_jobs(sweep))
 
 
 def report_error(error: BaseException) -> None:

@@ -26,6 +26,7 @@ from idl_cli.ranks import Ranks
 from idl_cli.run_directory import RunDirectory
 from idl_cli.screen import Screen, SilentScreen, make_screen
 from idl_cli.stop_signals import PoolStop, StopSignals, pass_on
+from idl_cli.sweep import note_refusal
 
 _PACKAGES = ("torch", "numpy", "hydra-core", "omegaconf", "safetensors")
 
@@ -51,6 +52,7 @@ class Job:
         cluster_job: what submitit calls it; None where it is no job of submitit's.
         stop: true once a signal asked to stop; the job enters it where it can save.
         facts: entries of summary.json, filled in as they become known.
+        git_commit: of the folder that the command was started in, when it was.
     """
 
     command: str
@@ -65,6 +67,7 @@ class Job:
     stop: StopSignals = field(default_factory=StopSignals)
     directory: RunDirectory | None = None
     facts: dict[str, Any] = field(default_factory=dict)
+    git_commit: str | None = field(default_factory=lambda: _git_commit())
     began: float = field(default_factory=time.monotonic)
     started: datetime = field(default_factory=datetime.now)
 
@@ -109,7 +112,7 @@ class Job:
             "seed": self.values.get("seed"),
             "versions": _versions(),
             "device": None,
-            "git_commit": _git_commit(),
+            "git_commit": self.git_commit,
             "parameters": None,
             "wall_s": round(time.monotonic() - self.began, 3),
             "epochs": 0,
@@ -179,11 +182,17 @@ def _fail(job: Job | None, error: Exception) -> None:
     exit_code = 2 if isinstance(error, InputError) else 1
     in_sweep = job is not None and job.number is not None
     if job is not None:
+        if job.directory is not None and not job.directory.config.exists():
+            job.directory.discard()  # it could not even be described
+            job.directory = None
         if in_sweep and job.directory is None:
             # A sweep's table is made of its jobs' summaries, of those too that never began.
             with contextlib.suppress(InputError, OSError):
-                job.claim().write_settings(job.values, job.typed)
+                job.claim().write_settings(_as_new(job.values), job.typed)
         job.write_summary("failed", text, exit_code)
+        if in_sweep and job.directory is None:  # what is in its place is not this job's
+            with contextlib.suppress(OSError):
+                note_refusal(job.output, text, exit_code)
     if in_sweep:
         assert job is not None
         if not expected:
@@ -194,6 +203,12 @@ def _fail(job: Job | None, error: Exception) -> None:
         report_error(error)
         if job is not None:
             _show_directory(job)
+
+
+def _as_new(values: dict[str, Any]) -> dict[str, Any]:
+    """The values without how this attempt began."""
+    groups = {key: values[key] for key in ("trainer", "sweep") if key in values}
+    return values | {key: group | {"resume": None} for key, group in groups.items()}
 
 
 def _show_directory(job: Job) -> None:

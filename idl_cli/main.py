@@ -46,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns: 0 done, 2 the user's input is wrong, 1 a run that failed, 130 for Ctrl-C, 143 for
-    SIGTERM. What is raised beyond these is a bug of ours, and Python exits with 1.
+    SIGTERM, 129 for a closed terminal. What is raised beyond these is a bug of ours, and Python
+    exits with 1.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     # Before torch is loaded. Its threads wait for each other by spinning, by default for so long

@@ -1,4 +1,4 @@
-"""metrics.jsonl: every figure of a run, one JSON object a line."""
+"""metrics.jsonl: every figure of a run, one JSON object a line. The newest, for summary.json."""
 
 from __future__ import annotations
 
@@ -65,6 +65,28 @@ class MetricsRecord(Callback):
             if not self._told:
                 self._say(f"warning: {self.path} not written ({error.strerror}): trying again")
             self._told = True
+
+
+class FactsRecord(Callback):
+    """Keeps how far a training has come, for the summary of one that fails."""
+
+    def __init__(self, facts: dict[str, Any]) -> None:
+        self._facts = facts
+
+    def on_start(self, plan: Plan) -> None:
+        first = {"epochs": plan.first_step // plan.steps_per_epoch, "steps": plan.first_step}
+        self._facts.update(first)
+
+    def on_tick(self, progress: Progress) -> None:
+        self._facts.update({"epochs": progress.epoch, "steps": progress.step})
+
+    def on_log(self, progress: Progress, figures: Figures) -> None:
+        self.on_tick(progress)
+        self._facts["train"] = figures
+
+    def on_evaluation(self, progress: Progress, split: str, figures: Figures, best: bool) -> None:
+        if split == "val" and best:
+            self._facts["val"] = figures
 
 
 def _holds(line: str, plan: Plan) -> bool:

@@ -23,6 +23,7 @@ from typing import Any
 import yaml
 
 from idl_cli.errors import InputError
+from idl_cli.typed_words import typed_word
 
 try:
     import fcntl
@@ -79,7 +80,7 @@ class RunDirectory:
                     raise InputError(f"'{candidate}' is a file; a run needs a folder") from None
                 raise InputError(
                     f"'{candidate}' holds a run already; choose another hydra.run.dir, or go on "
-                    f"with it: trainer.resume={candidate}"
+                    f"with it: {typed_word('trainer.resume', candidate)}"
                 ) from None
             except OSError as error:
                 raise cannot_write(candidate, error) from error
@@ -102,14 +103,23 @@ class RunDirectory:
         return str(self.path)
 
     def write_settings(self, config: Mapping[str, Any], overrides: Sequence[str]) -> None:
-        """Write config.yaml and overrides.yaml."""
-        words = own_words(overrides)
-        write_whole(self.overrides, yaml.safe_dump(words, allow_unicode=True))
-        write_whole(self.config, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+        """Write config.yaml and overrides.yaml. Raises: InputError where they cannot be written."""
+        words, values = own_words(overrides), dict(config)
+        try:
+            write_whole(self.overrides, yaml.safe_dump(words, allow_unicode=True))
+            write_whole(self.config, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write summary.json; a NaN or infinity, which JSON lacks, becomes null."""
         write_whole(self.summary, json.dumps(finite(summary), indent=2) + "\n")
+
+    def discard(self) -> None:
+        """Let go of the directory and remove it, where nothing came to be in it."""
+        self.overrides.unlink(missing_ok=True)
+        remove_if_empty([self.figures, self.path])
+        self.release()
 
     def release(self) -> None:
         """Let go of the directory; its files stay."""
@@ -131,11 +141,15 @@ def own_words(typed: Sequence[str]) -> list[str]:
 def write_whole(path: Path, text: str) -> None:
     """Replace a file by another in one move, so that no reader and no crash sees half of it."""
     scratch = path.with_name(f".{path.name}.part")
-    with open(scratch, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(scratch, path)
+    try:
+        with open(scratch, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(scratch, path)
+    except OSError:
+        scratch.unlink(missing_ok=True)
+        raise
 
 
 def finite(value: Any) -> Any:

@@ -12,7 +12,6 @@ from omegaconf import DictConfig
 from idl_cli.hydra_command import run_hydra_command
 from idl_cli.schema import known_keys
 from idl_cli.sim_options import SimConfig, TeacherConfig, sim_config
-from idl_cli.sweep import conclude_sweep
 from idl_cli.typed_settings import names_of
 
 
@@ -20,8 +19,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run `idl sim`. Raises: InputError, RunFailed."""
     known = {**known_keys(SimConfig), "experiment": []}
     words = [word for typed in arguments for word in _spelled_out(typed)]
-    code, failures, sweep = run_hydra_command(learn, "sim", words, known, sim_config)
-    return conclude_sweep(sweep, code, failures) if sweep is not None else code
+    return run_hydra_command(learn, "sim", words, known, sim_config)
 
 
 def learn(config: DictConfig) -> float:

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGUSR1 as requests to stop after the step under way."""
+"""Ctrl-C, SIGTERM, SIGUSR1 and a closed terminal as requests to stop after the step under way."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from types import FrameType, TracebackType
 from typing import Any
 
 _SIGNALS = [
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
+    if hasattr(signal, name)
 ]
 _ONE_PRESS_SECONDS = 0.25
 
@@ -25,24 +27,31 @@ class StopSignals:
 
     SIGUSR1 is what clusters send before they take the machine away. Submitit listens for SIGUSR2,
     to queue the job again: whoever listens waits here until the run is saved, see `pass_on`.
+
+    SIGHUP says that the terminal was closed; a run under nohup ignores it, and goes on.
     """
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
         self._received_at = 0.0
         self._before: dict[signal.Signals, Any] = {}
+        self._terminals: list[int] = []
 
     def __call__(self) -> bool:
         return self.received is not None
 
     @property
     def exit_code(self) -> int:
-        """130 after Ctrl-C, else 143, as a shell reports them."""
-        return 130 if self.received == signal.SIGINT else 143
+        """130 after Ctrl-C, 129 after SIGHUP, else 143, as a shell reports them."""
+        told = {"SIGINT": 130, "SIGHUP": 129}
+        return 143 if self.received is None else told.get(self.received.name, 143)
 
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():
+            self._terminals = [descriptor for descriptor in (1, 2) if os.isatty(descriptor)]
             for number in (*_SIGNALS, *_listened_to()):
+                if number.name == "SIGHUP" and signal.getsignal(number) == signal.SIG_IGN:
+                    continue
                 self._before[number] = signal.signal(number, self._receive)
         return self
 
@@ -62,12 +71,21 @@ class StopSignals:
                 return
             raise KeyboardInterrupt
         self.received, self._received_at = signal.Signals(number), time.monotonic()
+        if self.received.name == "SIGHUP":
+            self._leave_terminal()
         if number == signal.SIGINT:
             # Written past Python's buffers: the signal may have come amid a print.
             with contextlib.suppress(OSError):
                 os.write(2, self._saying)
 
     _saying = b"\nstopping after this step; Ctrl-C again stops at once\n"
+
+    def _leave_terminal(self) -> None:
+        """Write no more to a terminal that is closed: that would fail, and the run with it."""
+        for descriptor in self._terminals:
+            os.dup2(nowhere := os.open(os.devnull, os.O_WRONLY), descriptor)
+            os.close(nowhere)
+        self._terminals = []
 
 
 class SweepSignals(StopSignals):
@@ -112,9 +130,12 @@ class PoolStop(StopSignals):
         if self.received is None and self._file.exists():
             with contextlib.suppress(OSError, ValueError):
                 self.received = signal.Signals(int(self._file.read_text()))
+                if self.received.name == "SIGHUP":
+                    self._leave_terminal()
         return self.received is not None
 
     def __enter__(self) -> PoolStop:
+        self._terminals = [descriptor for descriptor in (1, 2) if os.isatty(descriptor)]
         for number in _SIGNALS:  # from now on: there is nothing to be said between two jobs either
             signal.signal(number, signal.SIG_IGN)
         return self

@@ -2,42 +2,50 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from idl_cli.run_directory import holds_run
+from idl_cli.run_directory import holds_run, write_whole
 from idl_cli.run_records import RunRecord, as_number
 from idl_cli.tables import Column, print_table
 
-_HIGHER_IS_BETTER = ("accuracy", "r2")
+HIGHER_IS_BETTER = ("accuracy", "r2")
+_REFUSED = ".refused"
 
 
-def conclude_sweep(folder: Path, code: int, failures: Sequence[int]) -> int:
+def conclude_sweep(folder: Path, code: int, failures: Sequence[int], again: str | None) -> int:
     """Print the table of a sweep's jobs and its folder. Returns the sweep's exit code.
 
     The jobs are read from their summaries: launchers run them in other processes.
 
     Args:
-        code: 130 or 143 where a signal ended the sweep, else 0.
+        code: 129, 130 or 143 where a signal ended the sweep, 1 where its launcher failed, else 0.
         failures: exit codes of jobs that failed in this process.
+        again: what is to be added to the command to go on with the sweep; None: nothing does.
     """
-    jobs = read_jobs(folder)
-    if not jobs:
+    refused = take_refusals(folder)
+    jobs = [job for job in read_jobs(folder) if job.path.name not in refused]
+    if jobs:
+        print_table(job_columns(jobs))
+    failed = {job.path.name: job.summary for job in jobs if job.status == "failed"} | refused
+    for name, told in failed.items() if not failures else ():  # here each was said at once
+        print(f"job {name} failed: {told.get('error')}", file=sys.stderr)
+    if not jobs and not failed:
         return code
-    print_table(job_columns(jobs))
-    failed = [job for job in jobs if job.status == "failed"]
-    for job in failed if not failures else ():  # of other processes: here each was said at once
-        print(f"job {job.path.name} failed: {job.summary.get('error')}", file=sys.stderr)
     left = [job.path.name for job in jobs if job.status not in ("completed", "failed")]
     if left or code:
+        what = f"{len(left)} of these jobs did not end: {', '.join(left[:10])}"
         print(
-            f"{len(left)} of these jobs did not end{': ' if left else ''}{', '.join(left[:10])}; "
-            f"the same command with sweep.resume={folder} goes on",
+            (what if left else "the sweep was not run to its end")
+            + (f"; the same command with {again} goes on" if again else ""),
             file=sys.stderr,
         )
     print(folder, flush=True)
-    codes = {*failures, *(int(job.summary.get("exit_code") or 1) for job in failed)}
+    codes = {*failures, *(int(told.get("exit_code") or 1) for told in failed.values())}
     codes |= {1} if left else set()
     if code or not codes:
         return code
@@ -49,6 +57,28 @@ def read_jobs(folder: Path) -> list[RunRecord]:
     found = [path for path in folder.iterdir() if path.is_dir() and holds_run(path)]
     jobs = [RunRecord.read(path) for path in sorted(found, key=_number)]
     return sorted(jobs, key=lambda job: (job.status != "completed", _rank(job)))
+
+
+def note_refusal(job: Path, error: str, exit_code: int) -> None:
+    """Leave word of a job that may not touch its folder: another run's, or in use.
+
+    Beside the folder: whoever concludes the sweep may be another process. Raises: OSError.
+    """
+    note = job.parent / _REFUSED / job.name
+    note.parent.mkdir(exist_ok=True)
+    write_whole(note, json.dumps({"error": error, "exit_code": exit_code}))
+
+
+def take_refusals(folder: Path) -> dict[str, dict[str, Any]]:
+    """The jobs of a sweep that were refused, by name; their notes are removed."""
+    found: dict[str, dict[str, Any]] = {}
+    for note in sorted((folder / _REFUSED).glob("*"), key=_number):
+        with contextlib.suppress(OSError, ValueError):
+            found[note.name] = json.loads(note.read_text("utf-8"))
+        note.unlink()
+    with contextlib.suppress(OSError):
+        (folder / _REFUSED).rmdir()
+    return found
 
 
 def job_columns(jobs: Sequence[RunRecord]) -> list[Column]:
@@ -84,7 +114,7 @@ def _rank(job: RunRecord) -> float:
     value = as_number(job.value(key))
     if value is None:
         return float("inf")
-    return -value if key.rpartition(".")[2] in _HIGHER_IS_BETTER else value
+    return -value if key.rpartition(".")[2] in HIGHER_IS_BETTER else value
 
 
 def _number(path: Path) -> tuple[int, str]:

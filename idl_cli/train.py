@@ -9,14 +9,12 @@ from omegaconf import DictConfig
 
 from idl_cli.hydra_command import run_hydra_command
 from idl_cli.schema import TrainConfig, known_keys, train_config
-from idl_cli.sweep import conclude_sweep
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run `idl train`. Raises: InputError, RunFailed."""
     known = {**known_keys(TrainConfig), "experiment": []}
-    code, failures, sweep = run_hydra_command(train, "train", arguments, known, train_config)
-    return conclude_sweep(sweep, code, failures) if sweep is not None else code
+    return run_hydra_command(train, "train", arguments, known, train_config)
 
 
 def train(config: DictConfig) -> float | None:

@@ -15,7 +15,7 @@ from idl_cli.devices import choose_devices, devices_name
 from idl_cli.errors import InputError
 from idl_cli.initial_model import with_initial_options
 from idl_cli.job import Interrupted, Job
-from idl_cli.metrics_record import MetricsRecord
+from idl_cli.metrics_record import FactsRecord, MetricsRecord
 from idl_cli.ranks import Ranks, process_group
 from idl_cli.results_table import print_results
 from idl_cli.resume import Continuation, continuation, has_checkpoint
@@ -25,11 +25,13 @@ from idl_cli.schema import TrainConfig, WandbConfig, as_plain, train_config
 from idl_cli.stop_signals import StopSignals
 from idl_cli.training_parts import Ingredients, Outcome, build_parts, fingerprint
 from idl_cli.training_ranks import follow, lead
+from idl_cli.typed_words import typed_word
 from idl_core.training import (
     Callback,
     Callbacks,
     CheckpointError,
     CheckpointFolder,
+    Figures,
     FitResult,
     Team,
 )
@@ -71,6 +73,9 @@ def _compute(
     devices: list[torch.device],
     team: Team,
 ) -> float:
+    patience = begin.config.trainer.patience
+    if patience is not None and parts.dataset.val is None:
+        job.screen.say(f"trainer.patience={patience} does nothing: there is no validation split")
     with job.stop as stop:
         if team.rank:
             outcome = follow(parts, stop, team)
@@ -100,7 +105,7 @@ def _compute(
 def _conclude(job: Job, outcome: Outcome, directory: RunDirectory, stop: StopSignals) -> None:
     """Show how it ended. Raises: Interrupted."""
     if outcome.result.interrupted:
-        again = f"idl train trainer.resume={directory.shown}"
+        again = f"idl train {typed_word('trainer.resume', directory.shown)}"
         raise Interrupted(
             f"stopped at step {outcome.result.progress.step} and saved; go on with: {again}",
             stop.exit_code,
@@ -163,8 +168,10 @@ def _reopen(old: Path, mark: str) -> tuple[RunDirectory, bool]:
 @contextlib.contextmanager
 def recording(job: Job, config: TrainConfig, directory: RunDirectory) -> Iterator[Callbacks]:
     """Everything that listens to the training."""
+    # What an earlier process wrote of its end holds no longer: until this one ends, none is known.
+    directory.summary.unlink(missing_ok=True)
     metrics = MetricsRecord(directory.metrics, job.screen.say)
-    members: list[Callback] = [metrics, job.screen]
+    members: list[Callback] = [metrics, FactsRecord(job.facts), job.screen]
     with contextlib.ExitStack() as stack:
         stack.callback(metrics.close)
         if isinstance(config.logger, WandbConfig):
@@ -184,11 +191,16 @@ def _facts(outcome: Outcome) -> dict[str, Any]:
         "best_step": result.best_step,
         "stopped_early": result.stopped_early,
         "solver_warnings": outcome.solver_warnings,
-        "train": result.train,
-        "val": result.val,
+        "train": _ordered(result.train, outcome.test),
+        "val": _ordered(result.val, outcome.test),
         "test": outcome.test,
     }
     return facts | ({"persistence": outcome.persistence} if outcome.persistence else {})
+
+
+def _ordered(figures: Figures, like: Figures) -> Figures:
+    """The figures in the order of others: a checkpoint keeps them in that of the alphabet."""
+    return {name: figures[name] for name in (*like, *figures) if name in figures}
 
 
 def _show(job: Job, result: FitResult) -> None:

@@ -12,6 +12,7 @@ import socket
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from shlex import quote
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -67,7 +68,7 @@ class WandbRecord(Callback):
             folder = Path(self._run.dir).parent
             self._run.finish()
             if self._offline:
-                self._say(f"wandb recorded offline; to upload: wandb sync {folder}")
+                self._say(f"wandb recorded offline; to upload: wandb sync {quote(str(folder))}")
         self._run = None
 
     def _start(
@@ -80,6 +81,9 @@ class WandbRecord(Callback):
         import wandb
 
         mode = _mode(logger.mode)
+        if mode == "disabled":
+            self._say("wandb: disabled by WANDB_MODE")
+            return
         if mode == "online" and not logged_in():  # wandb would ask for a key and wait
             self._say("wandb: not logged in (wandb login): recording offline")
             mode = "offline"
@@ -175,11 +179,11 @@ def _url() -> str:
     return os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
 
 
-def _mode(wanted: Literal["auto", "online", "offline"]) -> Literal["online", "offline"]:
+def _mode(wanted: Literal["auto", "online", "offline"]) -> Literal["online", "offline", "disabled"]:
     if wanted != "auto":
         return wanted
-    if os.environ.get("WANDB_MODE") == "offline":
-        return "offline"
+    if (chosen := os.environ.get("WANDB_MODE")) in ("offline", "disabled"):
+        return chosen  # type: ignore[return-value]
     return "online" if logged_in() else "offline"
 
 

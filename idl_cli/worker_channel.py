@@ -14,7 +14,6 @@ from typing import Any
 
 from idl_core.training import Callback, Figures, Plan, Progress
 
-_EVENTS = ("on_start", "on_tick", "on_log", "on_evaluation", "on_save", "on_problem")
 _LONGEST = 3000  # of a text: a line that fits into the pipe's buffer is written in one piece
 
 

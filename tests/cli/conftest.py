@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 import yaml
 
 from idl_cli.main import main
+from idl_cli.stop_signals import StopSignals
 
 MakeRun = Callable[..., Path]
 
@@ -148,3 +150,30 @@ def tiny(arrays: Path) -> list[str]:
         "trainer.log_every=4",
         "trainer.checkpoint_seconds=0",
     ]
+
+
+StopAt = Callable[..., None]
+
+
+class Killed(BaseException):
+    """As `kill -9`: nothing is saved, nothing written."""
+
+
+@pytest.fixture
+def stop_at(monkeypatch: pytest.MonkeyPatch) -> StopAt:
+    """`stop_at(5)`: SIGTERM in the fifth step from now; `stop_at(5, kill=True)`: `kill -9`."""
+
+    def at(step: int, *, kill: bool = False) -> None:
+        asked: list[int] = []
+
+        def call(self: StopSignals) -> bool:
+            asked.append(1)
+            if len(asked) == step and kill:
+                raise Killed
+            if len(asked) == step:
+                signal.raise_signal(signal.SIGTERM)
+            return self.received is not None
+
+        monkeypatch.setattr(StopSignals, "__call__", call)
+
+    return at

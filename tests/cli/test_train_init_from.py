@@ -4,42 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from idl_cli.stop_signals import StopSignals
-
-from .conftest import Idl
+from .conftest import Idl, Killed, StopAt
 from .test_train_resume import assert_same_run
-
-StopAt = Callable[..., None]
-
-
-class Killed(BaseException):
-    """As `kill -9`: nothing is saved, nothing written."""
-
-
-@pytest.fixture
-def stop_at(monkeypatch: pytest.MonkeyPatch) -> StopAt:
-    """`stop_at(5)`: SIGTERM in the fifth step from now; `stop_at(5, kill=True)`: `kill -9`."""
-
-    def at(step: int, *, kill: bool = False) -> None:
-        asked: list[int] = []
-
-        def call(self: StopSignals) -> bool:
-            asked.append(1)
-            if len(asked) == step and kill:
-                raise Killed
-            if len(asked) == step:
-                signal.raise_signal(signal.SIGTERM)
-            return self.received is not None
-
-        monkeypatch.setattr(StopSignals, "__call__", call)
-
-    return at
 
 
 @pytest.fixture

@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from idl_cli.stop_signals import PoolStop, SweepSignals
+from idl_cli.sweep import HIGHER_IS_BETTER, conclude_sweep, note_refusal
+from idl_core.training.tasks import HIGHER_IS_BETTER as TOLD_BY_TASKS
 
-from .conftest import Idl
+from .conftest import Idl, MakeRun
 from .test_train_resume import assert_same_run
 
 
@@ -58,7 +61,50 @@ def test_other_words_do_not_go_on_with_a_sweep(idl: Idl, tiny: list[str], tmp_pa
     assert answer.code == 2
     assert "job 1 there was made with" in answer.err
     assert "give the same words in the same order" in answer.err
+    rows = [line.split()[0] for line in answer.out.splitlines()]
+    assert rows == ["job", "0", "sweep"]  # what is in job 1's place is not its result
+    assert not (tmp_path / "sweep" / ".refused").exists()
     assert {p: p.read_bytes() for p in tmp_path.rglob("*/[01]/*") if p.is_file()} == before
+
+
+def test_a_job_refused_in_another_process_counts(
+    make_run: MakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for job in ("sweep/0", "sweep/1"):
+        make_run(job)
+    sweep = tmp_path / "runs" / "sweep"
+    note_refusal(sweep / "1", "job 1 there was made with others", 2)
+    assert conclude_sweep(sweep, 0, [], "sweep.resume=it") == 2
+    told = capsys.readouterr()
+    assert "job 1 failed: job 1 there was made with others" in told.err
+    assert [line.split()[0] for line in told.out.splitlines()] == ["job", "0", str(sweep)]
+    assert conclude_sweep(sweep, 0, [], "sweep.resume=it") == 0  # said once
+
+
+OPTUNA = ["hydra/sweeper=optuna", "hydra.sweeper.n_trials=4", "hydra.sweeper.sampler.seed=1"]
+
+
+def test_a_search_of_which_every_trial_fails_ends_in_its_table(idl: Idl, tiny: list[str]) -> None:
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    answer = idl("train", "-m", *tiny, *OPTUNA, "model.kappa=choice(1.5,1.6)")
+    assert answer.code == 2
+    assert "idl: the search gave up: ValueError: No trials are completed yet." in answer.err
+    assert [line.split()[0] for line in answer.out.splitlines()[:-1]] == ["job", *"0123"]
+
+
+def test_a_search_for_a_figure_that_is_better_when_higher(idl: Idl, tiny: list[str]) -> None:
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    words = ["train", "-m", *tiny, *OPTUNA, "optimizer.lr=choice(1e-9,1e-2)"]
+    answer = idl(*words, "trainer.monitor=accuracy")
+    assert answer.code == 0, answer.err
+    found = yaml.safe_load((answer.run / "optimization_results.yaml").read_text())
+    assert found["best_params"] == {"optimizer.lr": 1e-2}
+    figures = [job["val"]["accuracy"] for job in summaries(answer.run).values()]
+    assert min(figures) < found["best_value"] == max(figures)
+    wrong = idl(*words, "hydra.sweeper.direction=maximize")
+    assert wrong.code == 2
+    assert "trainer.monitor=loss is found by minimize" in wrong.err
+    assert set(HIGHER_IS_BETTER) == TOLD_BY_TASKS
 
 
 def test_a_search_has_its_failed_trials_in_the_table(idl: Idl, tiny: list[str]) -> None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import select
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,11 +17,13 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from idl_cli.stop_signals import StopSignals
+from idl_cli.typed_words import hydra_word, typed_word
 from idl_core.training import CheckpointFolder
 
-from .conftest import Idl
+from .conftest import Idl, Killed, StopAt
 
 
 def assert_same_run(one: Path, other: Path) -> None:
@@ -108,6 +114,8 @@ def test_resuming_a_complete_run_changes_nothing(idl: Idl, tiny: list[str]) -> N
     assert again.code == 0, again.err
     for key in ("status", "epochs", "steps", "train", "val", "test"):
         assert again.summary[key] == summary[key]
+    for split in ("train", "val"):
+        assert list(again.summary[split]) == list(again.summary["test"])
     metrics = (first.run / "metrics.jsonl").read_text()
     assert metrics.count('"split": "test"') == 1
 
@@ -205,7 +213,13 @@ def test_a_run_in_use_is_left_alone(idl: Idl, once: Idl, tiny: list[str], tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 143)]
+    ("number", "code"),
+    [
+        (signal.SIGINT, 130),
+        (signal.SIGTERM, 143),
+        (signal.SIGUSR1, 143),
+        (signal.SIGHUP, 129),
+    ],
 )
 def test_a_signal_is_a_request_and_a_second_ctrl_c_is_not(
     number: signal.Signals, code: int, capfd: pytest.CaptureFixture[str]
@@ -260,3 +274,90 @@ def test_the_second_ctrl_c_stops_at_once_and_is_recorded(
     assert answer.code == 130
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["status"] == "interrupted"
+
+
+def test_a_closed_terminal_is_a_request_to_stop(tiny: list[str], tmp_path: Path) -> None:
+    words = [*tiny, "trainer.max_epochs=4000", "hydra.run.dir=run"]
+    process, terminal = pty.fork()
+    if process == 0:
+        os.chdir(tmp_path)
+        os.environ.pop("CI", None)
+        os.execv(sys.executable, [sys.executable, "-m", "idl_cli.main", "train", *words])
+    metrics, deadline = tmp_path / "run" / "metrics.jsonl", time.monotonic() + 120
+    while not (metrics.exists() and '"epoch": 7,' in metrics.read_text()):
+        assert time.monotonic() < deadline
+        if select.select([terminal], [], [], 0.05)[0]:
+            os.read(terminal, 65536)  # a full terminal would hold the run up
+    os.close(terminal)
+    _, status = os.waitpid(process, 0)
+    assert os.waitstatus_to_exitcode(status) == 129
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert (summary["status"], summary["exit_code"]) == ("interrupted", 129)
+    last, _, _ = CheckpointFolder(tmp_path / "run" / "checkpoints").load()
+    assert last is not None
+    assert last.step == summary["steps"] > 0
+
+
+def test_under_nohup_a_closed_terminal_is_nothing() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopSignals() as stop:
+            signal.raise_signal(signal.SIGHUP)
+            assert not stop()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_what_an_earlier_process_told_of_its_end_is_not_left_standing(
+    idl: Idl, once: Idl, tiny: list[str], stop_at: StopAt, tmp_path: Path
+) -> None:
+    once("train", *tiny, "trainer.max_epochs=1", "hydra.run.dir=run")
+    stop_at(3, kill=True)
+    with pytest.raises(Killed):
+        idl("train", "trainer.resume=run", "trainer.max_epochs=5")
+    stop_at(0)
+    (run,) = json.loads(idl("runs", ".", "--json").out)
+    assert run["status"] == "unfinished"
+    assert "test" not in run
+    assert idl("train", "trainer.resume=run").summary["epochs"] == 5
+
+
+def test_a_run_is_good_from_any_folder(
+    idl: Idl, tiny: list[str], arrays: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.npz").write_bytes(arrays.read_bytes())
+    words = [word for word in tiny if not word.startswith("data.path")]
+    run = idl("train", *words, "data.path=mine.npz", "hydra.run.dir=run").run.absolute()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    answer = idl("train", f"trainer.resume={run}", "trainer.max_epochs=4")
+    assert answer.code == 0, answer.err
+    moved = (tmp_path / "mine.npz").rename(tmp_path / "moved.npz")
+    words = [f"trainer.resume={run}", "data.path=../moved.npz", "trainer.max_epochs=5"]
+    answer = idl("train", *words)
+    assert answer.code == 0, answer.err
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert Path(config["data"]["path"]).resolve() == moved
+
+
+@pytest.mark.parametrize("name", ["a=1,b=2", "my runs/x", "it's", "007"])
+def test_the_command_that_goes_on_is_as_one_types_it(
+    idl: Idl, tiny: list[str], stop_at: StopAt, name: str
+) -> None:
+    stop_at(3)
+    stopped = idl("train", *tiny, hydra_word("hydra.run.dir", name))
+    assert stopped.code == 143, stopped.err
+    stop_at(0)
+    (line,) = (line for line in stopped.err.splitlines() if "go on with: " in line)
+    answer = idl(*shlex.split(line.partition("go on with: idl ")[2]))
+    assert answer.code == 0, answer.err
+    assert str(answer.run) == name
+
+
+@pytest.mark.parametrize(
+    "text", ['a"b', "a\\", 'a\\"b', "null", "12", "~/r", "[a]", "a: b", "$x#y"]
+)
+def test_words_are_read_as_they_were_meant(text: str) -> None:
+    (word,) = shlex.split(typed_word("key", text))
+    (override,) = OverridesParser.create().parse_overrides([word])
+    assert override.value() == text

@@ -129,7 +129,8 @@ def test_a_sweep_is_gone_on_with(idl: Idl, tiny: list[str]) -> None:
     assert first.code == 0, first.err
     taken = idl("train", *words)
     assert taken.code == 2
-    assert "holds a run already" in taken.err
+    assert "hydra.sweep.dir=sweep holds a sweep's jobs already" in taken.err
+    assert taken.err.count("\n") == 1  # before any of its jobs began
     more = idl("train", *words, "trainer.resume=auto", "trainer.max_epochs=4")
     assert more.code == 0, more.err
     assert [job["epochs"] for job in jobs_of(more).values()] == [4, 4]
