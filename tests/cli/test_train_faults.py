@@ -69,6 +69,61 @@ def test_a_full_disk_is_said_and_survived(
     assert metrics[0] == metrics[1]
 
 
+def test_a_disk_that_is_full_from_the_start_is_one_line_and_leaves_nothing(
+    idl: Idl, tiny: list[str], small_disk: Path
+) -> None:
+    small = small_disk / "filler"
+    with open(small, "wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(512))
+    answer = idl("train", *tiny, f"hydra.run.dir={small_disk}/below/run")
+    assert answer.code == 2
+    assert answer.err.startswith(f"idl: cannot write the run directory '{small_disk}/below/run'")
+    assert answer.err.count("\n") == 1, answer.err
+    assert answer.out == ""
+    assert list(small_disk.iterdir()) == [small]
+
+
+def test_a_run_that_fails_says_how_far_it_came(idl: Idl, tiny: list[str]) -> None:
+    words = ["model=mlp", "optimizer=sgd", "optimizer.lr=30", "trainer.max_epochs=200"]
+    words += ["trainer.log_every=1", "hydra.run.dir=run"]
+    tiny = [word for word in tiny if "hidden_dim" not in word]
+    assert idl("train", *tiny, *words).code == 1
+    summary = json.loads(Path("run/summary.json").read_text())
+    rows = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
+    assert summary["status"] == "failed"
+    assert summary["steps"] == rows[-1]["step"] > 9
+    assert summary["epochs"] == summary["steps"] // 9
+    assert summary["train"]["loss"] == next(r for r in rows[::-1] if r["split"] == "train")["loss"]
+    best = min((row["loss"] for row in rows if row["split"] == "val"), default=None)
+    assert summary["val"]["loss"] == best
+
+
+def test_the_commit_is_that_of_the_code_that_was_started(
+    idl: Idl, tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+
+    def commit(message: str) -> None:
+        words = ["git", *who, "commit", "-q", "--allow-empty", "-m", message]
+        subprocess.run(words, cwd=tmp_path, check=True)
+
+    def commit_more(self: Callback, progress: Any) -> None:
+        commit("meanwhile")
+        monkeypatch.undo()
+        monkeypatch.chdir(tmp_path)
+
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    commit("first")
+    head = ["git", "rev-parse", "HEAD"]
+    first = subprocess.run(head, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    monkeypatch.setattr("idl_cli.screen.Screen.on_save", commit_more)
+    answer = idl("train", *tiny, "trainer.max_epochs=1")
+    assert answer.summary["git_commit"] == first.strip()
+    now = subprocess.run(head, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert now != first
+
+
 def test_metrics_that_could_not_be_written_are_written_later(tmp_path: Path) -> None:
     """The kernel is asked to let no file grow, for a while."""
     said: list[str] = []

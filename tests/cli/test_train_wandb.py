@@ -170,3 +170,14 @@ def test_a_folder_of_wandb_that_cannot_be_made(idl: Idl, tiny: list[str]) -> Non
     lines = (answer.run / "metrics.jsonl").read_text().splitlines()
     assert json.loads(lines[-1])["split"] == "test"
     assert (answer.run / "wandb").read_text() == "in its place"
+
+
+def test_disabled_by_the_environment(
+    idl: Idl, tiny: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    monkeypatch.setattr(wandb, "init", lambda **settings: pytest.fail("it was started"))
+    answer = idl("train", *tiny, "trainer.max_epochs=1", "logger=wandb")
+    assert answer.code == 0, answer.err
+    assert "wandb: disabled by WANDB_MODE" in answer.err
+    assert not (answer.run / "wandb").exists()

@@ -130,6 +130,7 @@ WRONG = [
     ("data=image_folder data.path=nowhere", "nowhere"),
     ("hydra.run.dir=/proc/idl", "cannot write the run directory '/proc/idl'"),
     ("hydra.run.dir=damaged.npz", "damaged.npz"),
+    ("hydra.run.dir=", "hydra.run.dir=: it must be a folder"),
     ("hydra.run.dir='${nope}'", "hydra.run.dir: Interpolation key 'nope' not found"),
     ("hydra.run.dir=damaged.npz/below", "damaged.npz"),
     ("trainer.resume=nowhere", "trainer.resume=nowhere: there is no such folder"),
@@ -289,3 +290,11 @@ sys.exit("torch" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_settings_that_do_nothing_are_said(idl: Idl, tiny: list[str]) -> None:
+    words = [*tiny, "trainer.max_epochs=1", "trainer.patience=1", "data.val_fraction=0"]
+    answer = idl("train", *words, "trainer.resume=auto")
+    assert answer.code == 0, answer.err
+    assert "trainer.resume=auto goes on in hydra.run.dir=<folder>: this one is new" in answer.err
+    assert "trainer.patience=1 does nothing" in answer.err
