@@ -24,7 +24,8 @@ def _load(request: Request) -> Dataset:
     assert path is not None  # the registry has seen to it
     wanted = request.options.get("column")
     if not path.is_file():
-        raise DatasetError(f"{path} does not exist: set data.path to a CSV or Parquet file.")
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise DatasetError(f"{path} {what}: set data.path to a CSV or Parquet file.")
     read = _read_parquet if path.suffix.lower() in (".parquet", ".pq") else _read_csv
     column, values = read(path, None if wanted is None else str(wanted))
     rows = _rows(request, len(values))

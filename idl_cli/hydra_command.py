@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
-import yaml
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from idl_cli.composition import compose_a_run_once, validate_each_shape_once
@@ -27,14 +26,15 @@ from idl_cli.plugins import (
     is_pool,
     launcher_errors,
     prefer_own_choices,
+    set_direction,
 )
 from idl_cli.ranks import Ranks
 from idl_cli.refusals import COMPOSITION_ERRORS, refusal
 from idl_cli.run_directory import cannot_write, missing_folders, remove_if_empty
-from idl_cli.run_records import find_runs
 from idl_cli.stop_signals import SweepSignals
-from idl_cli.sweep import HIGHER_IS_BETTER, conclude_sweep, read_jobs, take_refusals
-from idl_cli.typed_words import hydra_word, typed_word
+from idl_cli.sweep import conclude_sweep, read_jobs, take_refusals
+from idl_cli.sweep_folder import claim_sweep, is_typed, named_folder, resumed_sweep
+from idl_cli.typed_words import typed_word
 
 Values = dict[str, Any]
 
@@ -70,7 +70,7 @@ class BeforeJobs(Callback):
         if _invocation is not None:
             with _refusing():
                 _invocation.check(plain_values(config))
-                _invocation.made = missing_folders(_folder(config, "hydra.run.dir"))
+                _invocation.made = missing_folders(named_folder(config, "hydra.run.dir"))
                 _say_if_anew(config, "hydra.run.dir")
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
@@ -82,42 +82,16 @@ class BeforeJobs(Callback):
                         "sweep; start it once, with trainer.devices= for each job"
                     )
                 check_plugins(config)
-                _set_direction(config)
-                _invocation.made = missing_folders(_folder(config, "hydra.sweep.dir"))
-                _invocation.sweep = _resumed_sweep(config)
+                set_direction(config)
+                _invocation.made = missing_folders(named_folder(config, "hydra.sweep.dir"))
+                _invocation.sweep = resumed_sweep(config)
                 if _invocation.sweep is None:
                     _say_if_anew(config, "hydra.sweep.dir")
-                    _invocation.sweep = _claim_sweep(config)
+                    _invocation.sweep = claim_sweep(config)
                 take_refusals(_invocation.sweep)  # of an earlier attempt that did not conclude
                 if is_pool(config.hydra.launcher):
                     _invocation.signals.sweep = _invocation.sweep
                     _invocation.signals.__enter__()
-
-
-def _set_direction(config: DictConfig) -> None:
-    """Have a search look for what is better of the figure that its jobs return.
-
-    Raises: InputError where it was told the other way, or where the data decide what the figure is.
-    """
-    sweeper = config.hydra.sweeper
-    if "direction" not in sweeper or isinstance(sweeper.direction, ListConfig):
-        return
-    typed = sweeper.direction
-    if config.hydra.job.name == "sim":
-        if typed is None:
-            raise InputError(
-                "hydra.sweeper.direction is needed: maximize where the test figure is an accuracy "
-                "(classes), minimize where it is a loss"
-            )
-        return
-    monitor = OmegaConf.select(config, "trainer.monitor")
-    right = "maximize" if monitor in HIGHER_IS_BETTER else "minimize"
-    if typed is not None and str(typed).lower() != right:
-        raise InputError(
-            f"hydra.sweeper.direction={typed}: the best trainer.monitor={monitor} is found by "
-            f"{right}; leave it out"
-        )
-    sweeper.direction = right
 
 
 class _Refused(BaseException):
@@ -134,79 +108,11 @@ def _refusing() -> Iterator[None]:
         raise _Refused from InputError(f"{error.full_key}: {str(error).splitlines()[0]}")
 
 
-def _claim_sweep(config: DictConfig) -> Path:
-    """The sweep's folder; where two sweeps start in one second, the second takes another name."""
-    wanted = _folder(config, "hydra.sweep.dir")
-    if _is_typed(config, "hydra.sweep.dir"):
-        if OmegaConf.select(config, "trainer.resume") != "auto" and find_runs(wanted):
-            raise InputError(
-                f"hydra.sweep.dir={wanted} holds a sweep's jobs already; choose another"
-                + (f", or go on: {typed_word('sweep.resume', wanted)}" if "sweep" in config else "")
-            )
-        return wanted
-    number, path = 1, wanted
-    while True:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.mkdir()
-        except FileExistsError:
-            number += 1
-            path = wanted.with_name(f"{wanted.name}_{number}")
-        except OSError as error:
-            raise cannot_write(path, error) from error
-        else:
-            return _use_folder(config, path)
-
-
-def _resumed_sweep(config: DictConfig) -> Path | None:
-    """The folder of the sweep to go on with, if that was asked. Raises: InputError."""
-    typed = OmegaConf.select(config, "sweep.resume")
-    if typed is None:
-        return None
-    path = Path(str(typed)).expanduser()
-    if not path.is_dir():
-        raise InputError(f"sweep.resume={typed}: there is no such folder")
-    if not any((path / name).exists() for name in ("multirun.yaml", "0")):
-        raise InputError(f"sweep.resume={typed}: it is no folder of a sweep (idl train -m)")
-    if (subdir := _recorded_subdir(path)) and not _is_typed(config, "hydra.sweep.subdir"):
-        config.hydra.sweep.subdir = subdir
-        config.hydra.overrides.hydra.append(hydra_word("hydra.sweep.subdir", subdir))
-    return _use_folder(config, path)
-
-
-def _recorded_subdir(sweep: Path) -> str | None:
-    """How a sweep names the folders of its jobs; None where it did not write that down."""
-    try:
-        subdir = yaml.safe_load((sweep / "multirun.yaml").read_bytes())["hydra"]["sweep"]["subdir"]
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
-        return None
-    return str(subdir)
-
-
-def _use_folder(config: DictConfig, path: Path) -> Path:
-    config.hydra.sweep.dir = str(path)
-    # Every job is composed anew from these.
-    config.hydra.overrides.hydra.append(hydra_word("hydra.sweep.dir", path))
-    return path
-
-
-def _is_typed(config: DictConfig, key: str) -> bool:
-    return any(word.startswith(f"{key}=") for word in config.hydra.overrides.hydra)
-
-
 def _say_if_anew(config: DictConfig, key: str) -> None:
     """Where to go on was asked of a folder that no other command can have written to, say so."""
-    anew = _invocation is not None and _invocation.made and not _is_typed(config, key)
+    anew = _invocation is not None and _invocation.made and not is_typed(config, key)
     if anew and OmegaConf.select(config, "trainer.resume") == "auto":
         print(f"trainer.resume=auto goes on in {key}=<folder>: this one is new", file=sys.stderr)
-
-
-def _folder(config: DictConfig, key: str) -> Path:
-    """The folder that a key of Hydra's names. Raises: InputError where it names none."""
-    path = OmegaConf.select(config, key)
-    if not path:
-        raise InputError(f"{key}=: it must be a folder for what is run; leave it out, or name one")
-    return Path(str(path))
 
 
 def plain_values(config: DictConfig) -> Values:

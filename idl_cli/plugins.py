@@ -1,4 +1,4 @@
-"""Hydra's launchers and sweepers: whether they are installed, and what they raise."""
+"""Hydra's launchers and sweepers: whether they are there, what they look for and raise."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import sys
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from idl_cli.errors import InputError
+from idl_cli.sweep import HIGHER_IS_BETTER
 
 # plugin's package -> the extra of ours that installs it
 _EXTRAS = {
@@ -50,6 +51,32 @@ def check_plugins(config: DictConfig) -> None:
             import optuna
 
             optuna.logging.set_verbosity(optuna.logging.WARNING)  # the table tells of the trials
+
+
+def set_direction(config: DictConfig) -> None:
+    """Have a search look for what is better of the figure that its jobs return.
+
+    Raises: InputError where it was told the other way, or where the data decide what the figure is.
+    """
+    sweeper = config.hydra.sweeper
+    if "direction" not in sweeper or isinstance(sweeper.direction, ListConfig):
+        return
+    typed = sweeper.direction
+    if config.hydra.job.name == "sim":
+        if typed is None:
+            raise InputError(
+                "hydra.sweeper.direction is needed: maximize where the test figure is an accuracy "
+                "(classes), minimize where it is a loss"
+            )
+        return
+    monitor = OmegaConf.select(config, "trainer.monitor")
+    right = "maximize" if monitor in HIGHER_IS_BETTER else "minimize"
+    if typed is not None and str(typed).lower() != right:
+        raise InputError(
+            f"hydra.sweeper.direction={typed}: the best trainer.monitor={monitor} is found by "
+            f"{right}; leave it out"
+        )
+    sweeper.direction = right
 
 
 def is_pool(launcher: DictConfig) -> bool:

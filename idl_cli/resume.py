@@ -111,7 +111,7 @@ def _same_again(config: TrainConfig, typed: Sequence[str], output: Path) -> Cont
     What was learnt belongs to the configuration that was written down; where nothing was yet, that
     may be of an attempt that was refused.
     """
-    config = read_config(output) if has_checkpoint(output) else as_new(config)
+    config = read_config(output) if has_learnt(output) else as_new(config)
     return Continuation(config, own_words(typed), output)
 
 
@@ -132,9 +132,9 @@ def _sweep_job(config: TrainConfig, typed: Sequence[str], output: Path, job: int
     return Continuation(config, before, output, math.nan if value is None else value)
 
 
-def has_checkpoint(run: Path) -> bool:
-    """Whether anything that was learnt is in a run directory."""
-    return any((run / "checkpoints").glob("*.safetensors"))
+def has_learnt(run: Path) -> bool:
+    """Whether a run directory holds anything that was learnt, and with which configuration."""
+    return (run / "config.yaml").exists() and any((run / "checkpoints").glob("*.safetensors"))
 
 
 def requeued(output: Path, cluster_job: str | None) -> bool:

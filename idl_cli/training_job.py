@@ -18,7 +18,7 @@ from idl_cli.job import Interrupted, Job
 from idl_cli.metrics_record import FactsRecord, MetricsRecord
 from idl_cli.ranks import Ranks, process_group
 from idl_cli.results_table import print_results
-from idl_cli.resume import Continuation, continuation, has_checkpoint
+from idl_cli.resume import Continuation, continuation, has_learnt
 from idl_cli.run_directory import RunDirectory
 from idl_cli.saved_tokenizer import write_tokenizer
 from idl_cli.schema import TrainConfig, WandbConfig, as_plain, train_config
@@ -50,7 +50,7 @@ def compute(job: Job) -> float:
     if begin.value is not None:
         job.screen.say(f"job {job.number} was complete")
         return begin.value
-    if old is None or not has_checkpoint(old):
+    if old is None or not has_learnt(old):
         config = with_initial_options(config, begin.words)
         begin = replace(begin, config=config)
     devices = choose_devices(config.trainer)

@@ -105,6 +105,7 @@ WRONG = [
     ("model=rnn data.look_back=20000", "too few for look_back=20000"),
     ("model=rnn data=timeseries", "timeseries needs data.path"),
     ("model=rnn data=timeseries data.path=none.csv", "none.csv does not exist"),
+    ("model=rnn data=timeseries data.path=/tmp", "/tmp is a folder"),
     ("model=rnn data=timeseries data.path=x data.rows=5", "data.rows=5: it must be a list"),
     # what is written
     ("model.hidden_dim", "settings are written key=value"),
