@@ -12,7 +12,7 @@ from torch import Tensor
 
 from idl_core.activations import ACTIVATIONS, Activation
 from idl_core.equilibrium.solvers import Picard, Solver
-from idl_core.kernels.fused.sizes import HIGHEST_RANK, WIDEST_ON_CHIP, fits_on_chip
+from idl_core.kernels.fused.sizes import HIGHEST_RANK, fits_on_chip, shared_memory
 from idl_core.kernels.tiled import solves as tiled
 
 KERNELS = ("auto", "torch", "triton")
@@ -63,10 +63,11 @@ def fused_recurrent(
     if _is_settled(kernel, tensors[0]):
         return False
     obstacle = _obstacle(activation, solvers, tensors)
-    if not fits_on_chip(n, k):
+    device = tensors[0].device
+    if not fits_on_chip(n, k, device):
         obstacle = (
-            f"{n} states and {k} hidden features do not fit on chip: it takes at most "
-            f"{WIDEST_ON_CHIP} and 32, or 64 and 64"
+            f"{n} states and {k} hidden features do not fit on chip, in registers and "
+            f"{shared_memory(device) // 1024} KiB of shared memory"
         )
     return _decide(kernel, obstacle)
 

@@ -9,6 +9,7 @@ import importlib.util
 import pickle
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,10 +17,21 @@ import torch
 from idl_core import ImplicitFunctionInf, ImplicitFunctionTriu, ImplicitModel, ImplicitRNN
 from idl_core.activations import ACTIVATIONS
 from idl_core.kernels import KERNELS, available, choice, paths
+from idl_core.kernels.fused import sizes
 
 
 def on_this_machine(monkeypatch: pytest.MonkeyPatch, why: str | None) -> None:
     monkeypatch.setattr(choice, "_obstacles", {"cuda": why, "cpu": why})
+
+
+def on_a_card_of(kib: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second GPU has so much shared memory for one program."""
+
+    def properties(device: torch.device) -> SimpleNamespace:
+        assert device == torch.device("cuda", 1)
+        return SimpleNamespace(shared_memory_per_block_optin=kib * 1024)
+
+    monkeypatch.setattr(torch.cuda, "get_device_properties", properties)
 
 
 def test_every_activation_has_a_path(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,6 +142,9 @@ def test_auto_takes_triton_where_it_can(monkeypatch: pytest.MonkeyPatch) -> None
 
     class OnGPU(torch.Tensor):
         is_cuda = True
+        device = torch.device("cuda", 1)
+
+    on_a_card_of(227, monkeypatch)
 
     def on_gpu(*shape: int) -> torch.Tensor:
         return torch.empty(shape).as_subclass(OnGPU)
@@ -146,3 +161,52 @@ def test_auto_takes_triton_where_it_can(monkeypatch: pytest.MonkeyPatch) -> None
     assert not choice.fused_low_rank("auto", relu, solvers, on_gpu(999, 129), on_gpu(4, 999))
     assert choice.fused_recurrent("auto", relu, solvers, (on_gpu(4, 5, 1),), 20, 22)
     assert not choice.fused_recurrent("auto", relu, solvers, (on_gpu(4, 5, 1),), 129, 1)
+
+
+# KiB of an H100, an A100, an RTX 30, 40 or 50; n, k: what their 3 x TF32 and IEEE programs take,
+# compiled (benchmarks/kernel_resources.py; tests/kernels/test_lowering.py holds the count to it).
+@pytest.mark.parametrize(
+    ("n", "k", "ieee", "tf32"),
+    [
+        (100, 0, {227, 163, 99}, {227, 163}),  # 69,632 and 139,264 bytes
+        (20, 22, {227, 163, 99}, {227, 163, 99}),  # 17,408 and 34,816
+        (64, 64, {227, 163, 99}, {227, 163}),  # 67,584 and 135,168
+        (128, 32, {227, 163}, {227}),  # 107,520 and 212,992
+        (129, 0, set(), set()),
+    ],
+)
+def test_what_fits_depends_on_the_card_and_the_precision(
+    n: int, k: int, ieee: set[int], tf32: set[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = torch.device("cuda", 1)
+    for of_products, expected in (("ieee", ieee), ("tf32x3", tf32)):
+        monkeypatch.setattr(sizes, "precision", lambda answer=of_products: answer)
+        for kib in (227, 163, 99):
+            on_a_card_of(kib, monkeypatch)
+            assert sizes.fits_on_chip(n, k, device) == (kib in expected), (of_products, kib)
+
+
+def test_products_are_as_torch_allows_its_own() -> None:
+    code = (
+        "import torch\n"
+        "from idl_core.kernels.fused.precision import precision\n"
+        "backends, said = torch.backends, []\n"
+        "for setting in ('highest', 'high', 'medium', 'highest'):\n"
+        "    torch.set_float32_matmul_precision(setting)\n"
+        "    said.append(precision())\n"
+        "for allowed in (True, False):\n"
+        "    backends.cuda.matmul.allow_tf32 = allowed\n"
+        "    said.append(precision())\n"
+        "expected = 'ieee tf32x3 tf32x3 ieee tf32x3 ieee'\n"
+        "if hasattr(backends.cuda.matmul, 'fp32_precision'):\n"
+        "    backends.cuda.matmul.fp32_precision = 'none'\n"  # nothing of its own: handed down
+        "    for setting in ('tf32', 'ieee', 'bf16', 'tf32'):\n"
+        "        backends.fp32_precision = setting\n"
+        "        said.append(precision())\n"
+        "    backends.cuda.matmul.fp32_precision = 'ieee'\n"
+        "    said.append(precision())\n"
+        "    expected += ' tf32x3 ieee ieee tf32x3 ieee'\n"
+        "assert said == expected.split(), said\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -15,6 +15,7 @@ from idl_core.equilibrium import say_late_warnings
 from idl_core.equilibrium.solution import LastSolution
 from idl_core.kernels import dense_equilibrium
 from idl_core.kernels.choice import FUSED
+from idl_core.kernels.fused import ops, sizes
 
 TOL = 3e-6
 
@@ -138,6 +139,20 @@ def test_the_adjoint_of_what_is_not_finite_ends(device: str) -> None:
         say_late_warnings()
     assert report.adjoint.converged.tolist() == [True, True, False, True, True]
     assert not A.grad.isfinite().all()
+
+
+def test_what_a_smaller_card_cannot_hold_is_streamed(
+    device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    streamed, launch = [], ops._launch_streamed
+    monkeypatch.setattr(sizes, "shared_memory", lambda device: 4096)
+    monkeypatch.setattr(
+        ops, "_launch_streamed", lambda A, *rest: (streamed.append(len(A)), launch(A, *rest))
+    )
+    for n in (16, 40):
+        A = contraction(n, 0.8, "random").to(device)
+        check(A, torch.randn(5, n, device=device), "tanh", 0.8)
+    assert streamed == [40, 40]  # forward and adjoint
 
 
 def test_layout_does_not_matter(device: str) -> None:

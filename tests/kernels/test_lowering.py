@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -39,3 +40,26 @@ def test_each_program_lowers_and_fits() -> None:
             assert row["mma"] > 0, row
     held = next(row for row in rows if row["program"].startswith("dense on chip"))
     assert held["shared"] >= 128 * 128 * 4  # A is on chip
+
+
+@pytest.mark.skipif(not ptxas(), reason="triton's ptxas is not here")
+def test_no_more_shared_memory_is_taken_than_was_counted() -> None:
+    """On cards smaller than an H100 too: else a launch raises where torch could have solved."""
+    code = (
+        "import kernel_resources as resources\n"
+        "from idl_core.kernels.fused import chain, sizes\n"
+        "resources.ARCHITECTURE = 89\n"
+        "cut = sizes.of_chain(16, 128) | {'CARRY': True, 'PHI': 'relu', 'ADJOINT': False}\n"
+        "cut['PRECISION'] = 'ieee'\n"
+        "row = resources.compiled(chain.solve_chain, cut, {'POINT'})\n"
+        "print(row['shared'], sizes.shared(16, 128))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join((str(SCRIPT.parent), *sys.path))},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    taken, counted = map(int, done.stdout.split())
+    assert 4 * (16 + 128) ** 2 < taken <= counted <= 99 * 1024

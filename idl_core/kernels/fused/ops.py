@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from idl_core.kernels.fused import sizes
+from idl_core.kernels.fused.precision import precision
 
 torch.library.define(
     "idl::solve_chain",
@@ -60,7 +61,7 @@ def solve_chain(
     chain, figures = _chain_outputs(W, m, steps, k)
     if not m:
         return chain, figures
-    if k == 0 and n > sizes.WIDEST_ON_CHIP:
+    if k == 0 and not sizes.fits_on_chip(n, k, W.device):
         assert drive is not None
         of_one = (drive[0], start, None if point is None else point[0])
         _launch_streamed(W, *of_one, chain[0], figures, phi, adjoint, tol, max_iter)
@@ -75,7 +76,7 @@ def solve_chain(
             drive, *_steps_and_rows(drive), added, *_steps_and_rows(added),
             *_contiguous(start), point, *_steps_and_rows(point), chain, figures,
             tol, max_iter, m, n, k, steps,
-            PHI=phi, ADJOINT=adjoint, CARRY=k > 0, PRECISION=_precision(), **sizes.of_chain(n, k),
+            PHI=phi, ADJOINT=adjoint, CARRY=k > 0, PRECISION=precision(), **sizes.of_chain(n, k),
         )  # fmt: skip
     return chain, figures
 
@@ -116,7 +117,7 @@ def _launch_streamed(
         program[(programs,)](
             M, *_contiguous(drive, start, point), scratch, X, figures,
             tol, max_iter, m, n, wide,
-            PHI=phi, ADJOINT=adjoint, PRECISION=_precision(), **cut,
+            PHI=phi, ADJOINT=adjoint, PRECISION=precision(), **cut,
         )  # fmt: skip
 
 
@@ -147,7 +148,7 @@ def solve_low_rank(
         program[(-(-m // sizes.ROWS),)](
             *_contiguous(L, R, drive, start, point), X, y, figures,
             tol, max_iter, m, n, r,
-            PHI=phi, ADJOINT=adjoint, PRECISION=_precision(), **sizes.of_low_rank(r),
+            PHI=phi, ADJOINT=adjoint, PRECISION=precision(), **sizes.of_low_rank(r),
         )  # fmt: skip
     return X, y, figures
 
@@ -160,15 +161,6 @@ def _(L, R, drive, start, point, phi, adjoint, tol, max_iter):  # type: ignore[n
 def _low_rank_outputs(drive: Tensor, r: int) -> tuple[Tensor, Tensor, Tensor]:
     X = torch.empty_like(drive, dtype=torch.float32, memory_format=torch.contiguous_format)
     return X, X.new_empty(len(drive), r), X.new_empty(3, len(drive))
-
-
-def _precision() -> str:
-    """TF32 in three products, accurate as float32 is, where torch may use TF32; else IEEE's."""
-    matmul = torch.backends.cuda.matmul
-    # The newer setting where there is one: torch refuses the old one's once it has been used.
-    allowed = getattr(matmul, "fp32_precision", None)
-    tf32 = matmul.allow_tf32 if allowed is None else allowed == "tf32"
-    return "tf32x3" if tf32 else "ieee"
 
 
 def _steps_and_rows(tensor: Tensor | None) -> tuple[int, int]:

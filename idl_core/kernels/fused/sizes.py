@@ -10,23 +10,43 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# The widest matrix that is held on chip; a wider one is streamed.
-WIDEST_ON_CHIP = 128
-# Bytes of a chain's matrix, padded: split into TF32 parts it takes twice as much, of 227 KiB.
-_ON_CHIP = 112 * 1024
+from idl_core.kernels.fused.precision import precision
+
+# Of a step, states and carries together and padded: programs for wider ones spill registers.
+_WIDEST_ON_CHIP = 160
 HIGHEST_RANK = 128
 # Samples of a program: the fewest that a product takes without waste.
 ROWS = 8
 _MOST_ROWS = 64
 # As triton does by default, and warns that it may not for ever.
 _COMPILE = {"enable_fp_fusion": True}
-# Where no card can be asked (the interpreter): an H100's multiprocessors.
+# Where no card can be asked (the interpreter): an H100's multiprocessors, and what a program may
+# take of the shared memory of one.
 _PROCESSORS = 132
+_SHARED = 227 * 1024
 
 
-def fits_on_chip(n: int, k: int) -> bool:
-    """Whether the matrix (n + k, n + k) of a chain stays in shared memory."""
-    return n <= WIDEST_ON_CHIP and 4 * (padded(n) + padded(k)) ** 2 <= _ON_CHIP
+def fits_on_chip(n: int, k: int, device: torch.device) -> bool:
+    """Whether the matrix (n + k, n + k) of a chain stays in shared memory, of `device`."""
+    if padded(n) + padded(k) > _WIDEST_ON_CHIP:
+        return False
+    # torch.compile does not look into the setting: what fits in TF32 fits in any.
+    parts = 2 if torch.compiler.is_compiling() or precision() == "tf32x3" else 1
+    return parts * shared(n, k) <= shared_memory(device)
+
+
+def shared(n: int, k: int) -> int:
+    """Bytes of a chain's program: W and two tiles of iterates; twice that as two TF32 parts."""
+    width = padded(n) + (padded(k) if k else 0)
+    return 4 * (width**2 + 2 * ROWS * max(padded(n), padded(k)))
+
+
+def shared_memory(device: torch.device) -> int:
+    """Bytes of shared memory that one program may take."""
+    if device.type != "cuda":
+        return _SHARED
+    of_card: int = torch.cuda.get_device_properties(device).shared_memory_per_block_optin
+    return of_card
 
 
 def padded(size: int) -> int:
