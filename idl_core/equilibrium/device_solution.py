@@ -8,6 +8,7 @@ read, or when `say_late_warnings` is called.
 from __future__ import annotations
 
 import atexit
+import threading
 import warnings
 from collections import deque
 from functools import cached_property
@@ -56,15 +57,18 @@ class DeviceSolution(FiguredSolution):
         if not self.figures.is_cuda:
             self._say(what)
             return
-        if torch.cuda.is_current_stream_capturing():  # where to ask an event is forbidden too
-            return
-        say_late_warnings(wait=False)
-        host = torch.empty(self.figures.shape, pin_memory=True)
-        host.copy_(self.figures, non_blocking=True)
-        done = torch.cuda.Event()
-        done.record()
-        none = host.new_empty(0)
-        _pending.append((done, DeviceSolution(none, host, self.tol, relative=self.relative), what))
+        # Streams and events are the current device's, which need not be the one that solves.
+        with torch.cuda.device(self.figures.device):
+            if torch.cuda.is_current_stream_capturing():  # where to ask an event is forbidden too
+                return
+            say_late_warnings(wait=False)
+            host = torch.empty(self.figures.shape, pin_memory=True)
+            host.copy_(self.figures, non_blocking=True)
+            done = torch.cuda.Event()
+            done.record()
+        copy = DeviceSolution(host.new_empty(0), host, self.tol, relative=self.relative)
+        with _turn:
+            _pending.append((done, copy, what))
 
     def _say(self, what: str) -> None:
         residual, bound, _ = self.figures
@@ -85,6 +89,7 @@ class DeviceSolution(FiguredSolution):
 # A tolerance is float32 in a kernel: its last digit does not count.
 _ABOVE = 1 + 1e-6
 _pending: deque[tuple[torch.cuda.Event, DeviceSolution, str]] = deque()
+_turn = threading.Lock()  # adjoint solves are told by autograd's threads
 
 
 def say_late_warnings(*, wait: bool = True) -> None:
@@ -93,10 +98,18 @@ def say_late_warnings(*, wait: bool = True) -> None:
     Args:
         wait: for the GPU; else those are said that have arrived.
     """
-    while _pending and (wait or _pending[0][0].query()):
-        done, solution, what = _pending.popleft()
+    while (first := _take(wait)) is not None:
+        done, solution, what = first
         done.synchronize()
         solution._say(what)
+
+
+def _take(even_unfinished: bool) -> tuple[torch.cuda.Event, DeviceSolution, str] | None:
+    """The first of those pending, if any, and if its figures have arrived or may be waited for."""
+    with _turn:
+        if _pending and (even_unfinished or _pending[0][0].query()):
+            return _pending.popleft()
+    return None
 
 
 atexit.register(say_late_warnings)

@@ -1,0 +1,99 @@
+"""Warnings of solves on a GPU, without one: streams and events are stood in for."""
+
+from __future__ import annotations
+
+import threading
+import time
+import warnings
+from contextlib import contextmanager
+
+import pytest
+import torch
+
+from idl_core import ImplicitFunctionWarning
+from idl_core.equilibrium import device_solution, say_late_warnings
+from idl_core.equilibrium.device_solution import DeviceSolution
+
+SECOND = torch.device("cuda", 1)
+
+
+class OnSecond(torch.Tensor):
+    """Figures on a GPU that is not the current one."""
+
+    is_cuda = True
+    device = SECOND
+
+
+class Arrived:
+    """An event that has happened; to ask it lets other threads run, as asking a GPU does."""
+
+    def query(self) -> bool:
+        time.sleep(0)
+        return True
+
+    def synchronize(self) -> None:
+        pass
+
+
+def failed() -> torch.Tensor:
+    return torch.tensor([[1.0], [3e-6], [300.0]])
+
+
+def test_the_stream_is_of_the_device_that_solves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which is not the current one where a model is on another: its figures come later."""
+    current, asked = [torch.device("cuda", 0)], []
+
+    @contextmanager
+    def on(device: torch.device):
+        current.append(device)
+        yield
+        current.pop()
+
+    class Event(Arrived):
+        def record(self) -> None:
+            asked.append(("record", current[-1]))
+
+    def capturing() -> bool:
+        asked.append(("capturing", current[-1]))
+        return False
+
+    empty = torch.empty
+    monkeypatch.setattr(torch, "empty", lambda shape, pin_memory: empty(shape))
+    monkeypatch.setattr(torch.cuda, "device", on)
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", capturing)
+    figures = failed().as_subclass(OnSecond)
+    DeviceSolution(empty(0), figures, 3e-6).warn_unless_converged("the solve")
+    assert asked == [("capturing", SECOND), ("record", SECOND)]
+    assert current == [torch.device("cuda", 0)]
+    with pytest.warns(ImplicitFunctionWarning, match="the solve did not converge for 1 of 1"):
+        say_late_warnings()
+
+
+def test_threads_say_each_warning_once() -> None:
+    """Forward solves are told by the main thread and adjoints by autograd's, at the same time."""
+    of_each, threads, raised = 100, 4, []
+
+    def work(own: int) -> None:
+        try:
+            for number in range(of_each):
+                late = DeviceSolution(torch.empty(0), failed(), 3e-6)
+                with device_solution._turn:
+                    device_solution._pending.append((Arrived(), late, f"solve {own} {number},"))
+                say_late_warnings(wait=False)
+        except Exception as error:
+            raised.append(error)
+
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        workers = [threading.Thread(target=work, args=(own,)) for own in range(threads)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        say_late_warnings()
+    assert not raised
+    names = [str(one.message).split(",")[0] for one in said]
+    assert sorted(names) == sorted(
+        f"solve {own} {number}" for own in range(threads) for number in range(of_each)
+    )
