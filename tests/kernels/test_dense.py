@@ -128,16 +128,34 @@ def test_what_is_not_finite_is_given_up_alone(n: int, device: str) -> None:
     assert not nowhere.isfinite().any()
 
 
-def test_the_adjoint_of_what_is_not_finite_ends(device: str) -> None:
-    A = contraction(20, 0.8, "random").to(device).requires_grad_()
-    X, report = solve(A, torch.randn(5, 20, device=device))
-    G = torch.ones_like(X)
-    G[2, 2] = float("nan")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ImplicitFunctionWarning)
-        X.backward(G)
-        say_late_warnings()
-    assert report.adjoint.converged.tolist() == [True, True, False, True, True]
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # of the interpreter's NumPy
+@pytest.mark.parametrize("n", [20, 129])
+def test_a_gradient_is_solved_as_if_it_were_alone(n: int, device: str) -> None:
+    """Huge, small, none, too small for float32, infinite: no other sample of the tile is touched,
+    and what has an adjoint has it in as many iterations."""
+    A = contraction(n, 0.9, "slow").to(device).requires_grad_()
+    Z = torch.rand(1, n, generator=torch.Generator().manual_seed(5)).to(device).repeat(8, 1)
+    size = torch.tensor([1.0, 1e20, 1e-25, 0.0, 1e-41, float("inf"), float("nan"), 1.0])[:, None]
+    grads, reports = [], []
+    for sizes_of in (torch.ones(8, 1), size):
+        leaf = Z.clone().requires_grad_()
+        X, report = solve(A, leaf)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ImplicitFunctionWarning)
+            X.backward(torch.ones_like(X) * sizes_of.to(device))
+            say_late_warnings()
+        grads.append(leaf.grad.cpu())
+        reports.append(report.adjoint)
+    clean, found = grads
+    expected = gradients(A, Z, torch.ones(8, n), "relu")[1]
+    assert float((clean - expected).abs().max() / expected.abs().max()) <= 1e-4
+    assert torch.equal(found[[0, 7]], clean[[0, 7]])
+    for i in (1, 2):
+        torch.testing.assert_close(found[i] / size[i], clean[i], rtol=1e-4, atol=0)
+    assert float(found[3:5].abs().max()) <= 1e-39
+    assert not found[5:7].isfinite().all(1).any()
+    assert reports[1].converged.tolist() == [True] * 5 + [False] * 2 + [True]
+    assert int(reports[1].iterations.max()) <= int(reports[0].iterations.max()) + 1 <= 10
     assert not A.grad.isfinite().all()
 
 

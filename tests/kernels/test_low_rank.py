@@ -66,6 +66,20 @@ def test_slow_and_not_at_all(device: str) -> None:
     assert empty.shape == (0, 30)
 
 
+def test_a_gradient_is_solved_as_if_it_were_alone(device: str) -> None:
+    L, R = (t.to(device) for t in factors(30, 2, 0.95))
+    Z, form = torch.rand(3, 30, device=device, requires_grad=True), ACTIVATIONS["relu"]
+    found = []
+    for odd in (1.0, 1e20):
+        report = LastSolution()
+        X = low_rank_equilibrium(L, R, Z, None, form, Picard(), Picard(), report, "triton")
+        G = torch.ones_like(X)
+        G[1] *= odd
+        found.append(torch.autograd.grad(X, Z, G)[0])
+        assert report.adjoint.all_converged
+    assert torch.equal(found[0][[0, 2]], found[1][[0, 2]])
+
+
 def test_too_high_a_rank_is_refused(device: str) -> None:
     L, R = torch.zeros(2, 130, 129, device=device)
     Z, form = torch.zeros(1, 130, device=device), ACTIVATIONS["relu"]

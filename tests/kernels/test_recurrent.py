@@ -90,6 +90,18 @@ def test_what_is_not_finite_stays_with_its_sample(device: str) -> None:
     assert not broken[2].isfinite().any()
 
 
+def test_a_gradient_is_solved_as_if_it_were_alone(device: str) -> None:
+    model, _ = both(device, 1, 1, 12, 6)
+    x = torch.randn(4, 5, 1, generator=torch.Generator().manual_seed(3)).to(device)
+    x.requires_grad_()
+    found = []
+    for odd in (1.0, 1e20):
+        weight = torch.tensor([1.0, 1.0, odd, 1.0], device=device)[:, None]
+        found.append(torch.autograd.grad((model(x) * weight).sum(), x)[0])
+        assert model.last_solution.adjoint.all_converged
+    assert torch.equal(found[0][[0, 1, 3]], found[1][[0, 1, 3]])
+
+
 def test_too_wide_a_chain_is_refused(device: str) -> None:
     model = ImplicitRNN(1, 1, 100, 100, kernel="triton").to(device)
     with pytest.raises(ValueError, match="100 states and 100 hidden features do not fit on chip"):

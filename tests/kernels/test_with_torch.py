@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -53,6 +53,29 @@ def test_models_compile_into_one_graph(device: str) -> None:
             assert model.last_solution.forward.iterations.shape == (len(inputs),)
             for one, expected in zip(found, gradients(model, inputs), strict=True):
                 assert torch.allclose(one, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_one_graph_serves_all_batch_sizes(device: str) -> None:
+    """Marked as dynamic, which raises where a size is taken for a number."""
+    graphs = []
+
+    def count(graph: torch.fx.GraphModule, _: object) -> Callable[..., object]:
+        graphs.append(graph)
+        return graph.forward
+
+    for model, inputs in list(models(device))[1:]:  # a dense A is a sequence of one step
+        torch._dynamo.reset()
+        graphs.clear()
+        model = model.to(device)
+        model(inputs.to(device))  # what this machine can do has been looked for
+        compiled = torch.compile(model, backend=count, dynamic=True, fullgraph=True)
+        for m in (4, 5, 6, 7):
+            batch = torch.randn(m, *inputs.shape[1:], device=device)
+            torch._dynamo.mark_dynamic(batch, 0)
+            y = compiled(batch)
+        y.square().sum().backward()
+        assert torch.allclose(y, model(batch), rtol=1e-4, atol=1e-5)
+        assert len(graphs) == 1
 
 
 def test_autocast(device: str) -> None:

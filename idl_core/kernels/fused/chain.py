@@ -15,6 +15,7 @@ import triton.language as tl
 from idl_core.kernels.fused.acceleration import (
     advance,
     finish,
+    scales,
     slope_at,
 )
 
@@ -80,9 +81,7 @@ def solve_chain(
     worst = tl.full((ROWS,), -float("inf"), tl.float32)
     worst_limit = tl.zeros((ROWS,), tl.float32)
     most = tl.zeros((ROWS,), tl.int32)
-    unit = 1.0
-    if ADJOINT:
-        unit = 0.0
+    gradient = tl.zeros((ROWS,), tl.float32)  # the largest that has reached the row
 
     for j in range(steps):
         t = tl.full((), j, tl.int64)
@@ -99,12 +98,15 @@ def solve_chain(
             drive = tl.dot(c, c_to_s, drive, input_precision=PRECISION)
             tl.store(CHAIN + slot * m * width + c_at, c, c_valid)
         if ADJOINT:
-            # In units of the largest gradient that has reached the tile.
-            unit = tl.maximum(unit, tl.max(tl.abs(drive)))
+            gradient = tl.maximum(gradient, tl.max(tl.abs(drive), 1))
+            scale, inverse = scales(gradient)
+            drive *= inverse[:, None]
             at = POINT + t * p_step + row[:, None] * p_row + of_s[None, :]
             slope = slope_at(tl.load(at, s_valid, 0.0), PHI)
         if CARRY:
             x = g1
+            if ADJOINT:
+                x *= inverse[:, None]
         elif START is not None:
             x = tl.load(START + row[:, None] * n + of_s[None, :], s_valid, 0.0).to(tl.float32)
         else:
@@ -125,12 +127,16 @@ def solve_chain(
             g0 = finish(pre, slope, s_valid, PHI, ADJOINT)
             maps += going.to(tl.int32)
             x, r0, old_old, best, residual, limit, going = advance(
-                x, g0, g1, g2, r1, r2, old_old, best, count, tol * unit, real
+                x, g0, g1, g2, r1, r2, old_old, best, count, tol, real
             )
             r2, r1 = r1, r0
             g2, g1 = g1, g0
             count += 1
 
+        if ADJOINT:
+            g1 *= scale[:, None]
+            residual *= scale
+            limit *= scale
         worse = residual - limit > worst - worst_limit
         worse = worse | (residual == float("inf"))
         worst = tl.where(worse, residual, worst)

@@ -12,16 +12,17 @@ import triton.language as tl
 from idl_core.kernels.fused.acceleration import (
     advance,
     finish,
+    scales,
     slope_at,
 )
 
 
 @triton.jit
 def _states(
-    y, L, D, POINT, row, of, m, n, r, number, PHI: tl.constexpr, ADJOINT: tl.constexpr,
+    y, inverse, L, D, POINT, row, of, m, n, r, number, PHI: tl.constexpr, ADJOINT: tl.constexpr,
     PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """φ(y Lᵀ + D) of the columns `of`."""
+    """φ(y Lᵀ + D) of the columns `of`; in the adjoint D is taken times `inverse`."""
     valid = (row < m)[:, None] & (of < n)[None, :]
     at = row[:, None] * n + of[None, :]
     left = tl.load(
@@ -30,6 +31,7 @@ def _states(
     drive = tl.load(D + at, valid, 0.0).to(tl.float32)
     slope = drive
     if ADJOINT:
+        drive *= inverse[:, None]
         slope = slope_at(tl.load(POINT + at, valid, 0.0), PHI)
     pre = tl.dot(y, left.to(tl.float32), drive, input_precision=PRECISION)
     return finish(pre, slope, valid, PHI, ADJOINT)
@@ -65,13 +67,15 @@ def solve_low_rank(
     y_valid = real[:, None] & (number < r)[None, :]
     y_at = row[:, None] * r + number[None, :]
 
-    unit = 1.0
+    scale = tl.full((ROWS,), 1.0, tl.float32)
+    inverse = scale
     if ADJOINT:
-        unit = 0.0
+        gradient = tl.zeros((ROWS,), tl.float32)
         for first in tl.range(0, n, COLUMNS, num_stages=1):
             of = first + column[None, :]
             drive = tl.load(D + row[:, None] * n + of, real[:, None] & (of < n), 0.0)
-            unit = tl.maximum(unit, tl.max(tl.abs(drive.to(tl.float32))))
+            gradient = tl.maximum(gradient, tl.max(tl.abs(drive.to(tl.float32)), 1))
+        scale, inverse = scales(gradient)
 
     y = tl.zeros((ROWS, RANK), tl.float32)
     if START is not None:
@@ -91,13 +95,13 @@ def solve_low_rank(
         g0 = tl.zeros((ROWS, RANK), tl.float32)
         for first in tl.range(0, n, COLUMNS, num_stages=1):
             of = first + column
-            x = _states(y, L, D, POINT, row, of, m, n, r, number, PHI, ADJOINT, PRECISION)
+            x = _states(y, inverse, L, D, POINT, row, of, m, n, r, number, PHI, ADJOINT, PRECISION)
             inside = (of < n)[:, None] & (number < r)[None, :]
             right = tl.load(R + of[:, None] * r + number[None, :], inside, 0.0)
             g0 = tl.dot(x, right.to(tl.float32), g0, input_precision=PRECISION)
         maps += going.to(tl.int32)
         y, r0, old_old, best, residual, limit, going = advance(
-            y, g0, g1, g2, r1, r2, old_old, best, count, tol * unit, real
+            y, g0, g1, g2, r1, r2, old_old, best, count, tol, real
         )
         r2, r1 = r1, r0
         g2, g1 = g1, g0
@@ -105,8 +109,14 @@ def solve_low_rank(
 
     for first in tl.range(0, n, COLUMNS, num_stages=1):
         of = first + column
-        x = _states(g1, L, D, POINT, row, of, m, n, r, number, PHI, ADJOINT, PRECISION)
+        x = _states(g1, inverse, L, D, POINT, row, of, m, n, r, number, PHI, ADJOINT, PRECISION)
+        if ADJOINT:
+            x *= scale[:, None]
         tl.store(X + row[:, None] * n + of[None, :], x, real[:, None] & (of < n)[None, :])
+    if ADJOINT:
+        g1 *= scale[:, None]
+        residual *= scale
+        limit *= scale
     tl.store(Y + y_at, g1, y_valid)
     tl.store(FIGURES + row, residual, real)
     tl.store(FIGURES + m + row, limit, real)

@@ -15,7 +15,7 @@ from idl_core.kernels.fused.precision import precision
 
 torch.library.define(
     "idl::solve_chain",
-    "(Tensor W, Tensor? drive, Tensor? added, Tensor? start, Tensor? point, int m, int steps,"
+    "(Tensor W, Tensor? drive, Tensor? added, Tensor? start, Tensor? point, SymInt m, SymInt steps,"
     " int k, str phi, bool adjoint, float tol, int max_iter) -> (Tensor, Tensor)",
 )
 torch.library.define(
@@ -49,7 +49,8 @@ def solve_chain(
         start: c_0 (m, k) or, where k = 0, a first guess (m, n).
         point: (steps, m, >= n), in the adjoint: the state, or of silu the pre-activation.
         phi: name of the activation.
-        tol: bound on the residual; in the adjoint in units of the largest gradient in a tile.
+        tol: bound on the residual; in the adjoint in units of a power of two near the sample's
+            largest gradient.
 
     Returns:
         The chain (steps + 1, m, n + k), of s_j and c_j, the last with a carry alone beside zeros;
@@ -160,7 +161,8 @@ def _(L, R, drive, start, point, phi, adjoint, tol, max_iter):  # type: ignore[n
 
 def _low_rank_outputs(drive: Tensor, r: int) -> tuple[Tensor, Tensor, Tensor]:
     X = torch.empty_like(drive, dtype=torch.float32, memory_format=torch.contiguous_format)
-    return X, X.new_empty(len(drive), r), X.new_empty(3, len(drive))
+    m = drive.shape[0]  # len() would be a number, and of one batch, while torch compiles for any
+    return X, X.new_empty(m, r), X.new_empty(3, m)
 
 
 def _steps_and_rows(tensor: Tensor | None) -> tuple[int, int]:

@@ -16,6 +16,7 @@ from idl_core.kernels.fused.acceleration import (
     largest,
     mix,
     products,
+    scales,
     slope_at,
     still_open,
 )
@@ -54,17 +55,22 @@ def solve_streamed(
     images, residuals, drives, slopes = own + part, own + 4 * part, own + 7 * part, own + 8 * part
     at = tl.arange(0, ROWS)[:, None] * padded
 
-    unit = 1.0
     if ADJOINT:
-        unit = 0.0
+        gradient = tl.zeros((ROWS,), tl.float32)
+        for first in tl.range(0, padded, COLUMNS, num_stages=1):
+            of = first + column[None, :]
+            drive = tl.load(D + data_at + of, real[:, None] & (of < n), 0.0).to(tl.float32)
+            gradient = tl.maximum(gradient, tl.max(tl.abs(drive), 1))
+        scale, inverse = scales(gradient)
     for first in tl.range(0, padded, COLUMNS, num_stages=1):
         of = first + column[None, :]
         valid = real[:, None] & (of < n)
         drive = tl.load(D + data_at + of, valid, 0.0).to(tl.float32)
+        if ADJOINT:
+            drive *= inverse[:, None]
         tl.store(drives + at + of, drive)
         slope = drive
         if ADJOINT:
-            unit = tl.maximum(unit, tl.max(tl.abs(drive)))
             slope = slope_at(tl.load(POINT + data_at + of, valid, 0.0), PHI)
             tl.store(slopes + at + of, slope)
         if START is not None:
@@ -118,7 +124,7 @@ def solve_streamed(
             new_r += more[3]
         tl.debug_barrier()
 
-        limit = bound(size, tol * unit)
+        limit = bound(size, tol)
         maps += going.to(tl.int32)
         going = still_open(residual, limit, real)
         plain = (residual > 2 * best).to(tl.int32)
@@ -139,7 +145,13 @@ def solve_streamed(
     newest = images + (count + 2) % 3 * part
     for first in tl.range(0, padded, COLUMNS, num_stages=1):
         of = first + column[None, :]
-        tl.store(X + data_at + of, tl.load(newest + at + of), real[:, None] & (of < n))
+        x = tl.load(newest + at + of)
+        if ADJOINT:
+            x *= scale[:, None]
+        tl.store(X + data_at + of, x, real[:, None] & (of < n))
+    if ADJOINT:
+        residual *= scale
+        limit *= scale
     tl.store(FIGURES + row, residual, real)
     tl.store(FIGURES + m + row, limit, real)
     tl.store(FIGURES + 2 * m + row, maps.to(tl.float32), real)
