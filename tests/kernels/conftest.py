@@ -18,7 +18,10 @@ from idl_core.kernels import available
 sys.path.insert(0, str(Path(__file__).parent))
 
 RUNS_HERE = available()["triton"] == "yes"
-_ELSEWHERE = {"test_interpreted.py", "test_choice.py", "test_late_warnings.py", "test_lowering.py"}
+_ELSEWHERE = {
+    f"test_{name}.py"
+    for name in ("interpreted", "choice", "late_warnings", "lowering", "gpu_benchmark")
+}
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:

@@ -1,0 +1,45 @@
+"""The benchmark of the GPU kernels: its arithmetic, and its end where there is no GPU."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from idl_core import Picard
+from idl_core.activations import ACTIVATIONS
+from idl_core.equilibrium.solution import LastSolution
+from idl_core.kernels import dense_equilibrium
+
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu.py"
+
+
+def test_flops_are_those_that_torch_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+    spec = importlib.util.spec_from_file_location("gpu_benchmark", SCRIPT)
+    benchmark = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(benchmark)
+    m, n, report = 5, 30, LastSolution()
+    A = (0.5 * torch.randn(n, n) / n).requires_grad_()
+    Z = torch.randn(m, n, requires_grad=True)
+    with FlopCounterMode(display=False) as counter:
+        solver = Picard()
+        X = dense_equilibrium(A, Z, None, ACTIVATIONS["relu"], solver, solver, report, "torch")
+        X.sum().backward()
+    of_gradient = 2 * m * n**2  # of A, one product of all
+    assert report.forward.maps > 1
+    assert benchmark.flops(report, n) == counter.get_total_flops() - of_gradient
+    # 2e12 flops in 100 ms are 20 TFLOP/s.
+    assert benchmark.share(2e12, 100.0, 80.0) == pytest.approx(0.25)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="it would run for minutes")
+def test_without_a_gpu_it_says_so() -> None:
+    done = subprocess.run([sys.executable, str(SCRIPT)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "no CUDA GPU that torch can use: there is nothing to time here.\n"
