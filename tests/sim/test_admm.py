@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from problems import make
-from reference import optimum
+from reference import objective, optimum
 
 from idl.sim.solvers import ADMMSolver, SolveProgress
 from idl_core.sim.solvers.gram import Gram
@@ -147,3 +147,23 @@ def test_small_weights_set_to_zero_are_charged_to_the_gap() -> None:
 def test_options_out_of_range_are_named(option: str, value: object) -> None:
     with pytest.raises(ValueError, match=option):
         ADMMSolver(**{option: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("size", [1e3, 1e5])
+def test_states_of_any_size_are_solved_or_have_an_honest_gap(size: float) -> None:
+    """Λ/λ + NᵀN of the free directions is indefinite by rounding where states are there twice."""
+    rng = np.random.default_rng(0)
+    U = size * rng.normal(size=(12, 300))
+    first = rng.normal(size=(12, 12)) @ U / 3
+    Z = np.concatenate([rng.normal(size=(12, 12)) @ np.maximum(first, 0) / 3, first])
+    Z[1] = Z[0]
+    X = np.maximum(Z, 0)
+    solver = ADMMSolver(max_iter=50)
+    *_, C, D = solver.solve(X, U, Z, Z[:2], {"kappa": 0.99})
+    assert solver.report is not None
+    gap = solver.report.blocks["CD"].gap
+    assert gap is not None
+    other = np.linalg.lstsq(np.concatenate([X, U]).T, Z[:2].T, rcond=None)[0].T
+    least = objective(X, U, Z[:2], other[:, :24], other[:, 24:], 1e-6, 0.0)
+    found = objective(X, U, Z[:2], C, D, 1e-6, 0.0)
+    assert (gap >= found - least).all()

@@ -128,11 +128,13 @@ class _Loop:
         self._solve_within(partial(self.factors.seen_space, self.problem))
 
     def _solve_within(self, find: Callable[[], WeakSpace | SeenSpace | None]) -> None:
-        space = find() if len(self.rows) else None
-        if space is not None:
-            for rows in self.rows.split(rows_at_once(space)):
+        try:
+            space = find() if len(self.rows) else None
+            for rows in self.rows.split(rows_at_once(space)) if space is not None else ():
                 self.iterations[rows] += solve_within(self.best, rows, space, self.settings.gap_tol)
                 self.check()
+        except torch.linalg.LinAlgError:
+            return  # eigenvectors that do not converge: ADMM takes the rows
 
     # --- penalties: powers of ten, one for the block a and one for the block b of each row -------
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from idl_core.sim.solvers.cholesky import cholesky
 from idl_core.sim.solvers.interior_point import RESIDUAL, CholeskySolve, Newton, Point, Program
 from idl_core.sim.solvers.row_problem import RowProblem
 from idl_core.sim.solvers.weighted_products import WeightedProducts
@@ -107,8 +108,7 @@ class DualProgram(Program):
             weight = 1 / (1 + ridge * ball)
             matrix = space.products.lower(weight[None])
             matrix.diagonal(dim1=1, dim2=2).add_(l1 / space.values)
-            factor = torch.linalg.cholesky(matrix[0])
-            xi = torch.cholesky_solve(self.seen.T, factor).T
+            xi = torch.cholesky_solve(self.seen.T, cholesky(matrix[0])).T
             return xi, weight * (xi @ space.V.T)
 
         xi, w, _ = self.within_reach(at_ridge, _RIDGES)

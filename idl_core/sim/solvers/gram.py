@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from idl_core.sim.memory import prefers_data
+from idl_core.sim.solvers.cholesky import cholesky
 
 
 class Gram:
@@ -107,14 +108,14 @@ class Inverse:
             scale = (gram.matrix.diagonal() + rho).rsqrt()
             scaled = gram.matrix * scale[:, None] * scale
             scaled.diagonal().add_(rho * scale * scale)
-            self.matrix = torch.cholesky_inverse(_cholesky(scaled))
+            self.matrix = torch.cholesky_inverse(_factor(scaled))
             self.matrix.mul_(scale[:, None]).mul_(scale)
         else:
             assert gram.data is not None
             over = gram.data / rho
             kernel = over @ gram.data.T
             kernel.diagonal().add_(1.0)
-            self.thin = torch.linalg.solve_triangular(_cholesky(kernel), over, upper=False)
+            self.thin = torch.linalg.solve_triangular(_factor(kernel), over, upper=False)
 
     def apply(self, rows: Tensor) -> Tensor:
         """rows (k, D) times the inverse."""
@@ -130,14 +131,8 @@ class Inverse:
         return torch.diag(1 / self.rho[columns]) - part.T @ part
 
 
-def _cholesky(matrix: Tensor) -> Tensor:
-    """Lower Cholesky factor; where rounding has made the matrix indefinite, of a nearby one."""
-    ridge = torch.finfo(matrix.dtype).eps * float(matrix.diagonal().mean())
-    for _ in range(12):
-        factor, failed = torch.linalg.cholesky_ex(matrix)
-        if not bool(failed):
-            return factor
-        matrix = matrix.clone()
-        matrix.diagonal().add_(ridge)
-        ridge *= 10
-    raise ArithmeticError("the Gram matrix is not finite: check X and U for NaN or infinity")
+def _factor(matrix: Tensor) -> Tensor:
+    factor = cholesky(matrix)
+    if not bool(factor.isfinite().all()):
+        raise ArithmeticError("the Gram matrix is not finite: check X and U for NaN or infinity")
+    return factor

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from idl_core.sim.solvers.cholesky import cholesky
 from idl_core.sim.solvers.row_problem import RowProblem
 
 RESIDUAL = 1e-6  # of the ball's equation
@@ -227,12 +228,16 @@ class Newton(ABC):
 
 
 class CholeskySolve:
-    """Solves with k symmetric matrices (k, d, d), given by their lower triangles."""
+    """Solves with k symmetric matrices (k, d, d), given by their lower triangles.
+
+    Where one has no factor the solution is NaN: the row counts as done, its answer is never taken,
+    and its gap stays what it was.
+    """
 
     def __init__(self, matrix: Tensor) -> None:
         # Relative to each entry: their sizes differ by as much as zeros from weights.
         matrix.diagonal(dim1=1, dim2=2).mul_(1 + 1e-15)
-        self.factor, _ = torch.linalg.cholesky_ex(matrix)
+        self.factor = cholesky(matrix)
 
     def __call__(self, right: Tensor) -> Tensor:
         """The solutions (k, d) for right-hand sides (k, d)."""

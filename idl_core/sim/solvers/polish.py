@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from idl_core.sim.solvers.best_answers import BestAnswers
+from idl_core.sim.solvers.cholesky import cholesky
 from idl_core.sim.solvers.factors import Factors
 from idl_core.sim.solvers.gram import Inverse
 from idl_core.sim.solvers.row_problem import RowProblem
@@ -211,7 +212,6 @@ class _SupportSolve:
 
     def __init__(self, problem: RowProblem, support: Tensor, shared: Inverse) -> None:
         self.problem, self.shared, self.support = problem, shared, support
-        self.failed = torch.zeros(len(support), dtype=torch.bool, device=support.device)
         self.small: list[tuple[Tensor, Tensor, bool]] = []  # columns, factor, whether inside S
         inside = support.sum(1)
         for row, mask in enumerate(support):
@@ -222,9 +222,7 @@ class _SupportSolve:
                 block.diagonal().add_(shared.rho[columns])
             else:
                 block = shared.block(columns)
-            factor, info = torch.linalg.cholesky_ex(block)
-            self.failed[row] = bool(info)
-            self.small.append((columns, factor, within))
+            self.small.append((columns, cholesky(block), within))
 
     def refine(self, out: Tensor, right: Tensor, accuracy: float) -> Tensor:
         """Improve solutions to a residual of `accuracy`, or until it no longer helps.

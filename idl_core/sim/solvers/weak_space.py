@@ -19,6 +19,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from idl_core.sim.solvers.cholesky import cholesky
 from idl_core.sim.solvers.row_problem import RowProblem
 from idl_core.sim.solvers.weighted_products import WeightedProducts
 
@@ -94,7 +95,7 @@ class WeakSpace:
     def _ridges(self) -> tuple[Tensor, Tensor]:
         """A basis (d, d), and values (d,), in which Λ/λ + NᵀN is the identity and N_aᵀN_a diagonal,
         N_a being the rows of N that the ball binds."""
-        factor = torch.linalg.cholesky(self.curvature / self.l1 + self.N.T @ self.N)
+        factor = cholesky(self.curvature / self.l1 + self.N.T @ self.N)
         half = torch.linalg.solve_triangular(factor, self.N[: self.ball].T, upper=False)
         values, rotation = torch.linalg.eigh(half @ half.T)
         return torch.linalg.solve_triangular(factor.T, rotation, upper=True), values.clamp(min=0)
