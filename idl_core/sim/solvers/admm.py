@@ -27,6 +27,7 @@ from idl_core.sim.solvers.elastic import Penalty, check_penalty_options, objecti
 from idl_core.sim.solvers.gram import Gram
 from idl_core.sim.solvers.report import BlockReport, SolveProgress, SolveReport
 from idl_core.sim.solvers.row_blocks import LiveColumns
+from idl_core.sim.solvers.row_problem import ROUNDING
 from idl_core.sim.solvers.state_blocks import regenerated
 
 
@@ -205,9 +206,11 @@ def finish(
     found = _joined(parts, "objective")
     objective = objectives(left, right, states.X, states.U, target, penalty)
     # The gap holds for the answer as returned: what clipping to the ball, small weights and the
-    # evaluation from the data rather than the Gram matrix changed is added.
-    gap = _joined(parts, "gap") + np.maximum(objective - found, 0)
-    scale = np.maximum(objective, 0.5e-6 * (np.asarray(target, np.float64) ** 2).sum(1))
+    # evaluation from the data rather than the Gram matrix changed is counted.
+    square = (np.asarray(target, np.float64) ** 2).sum(1)
+    least = ROUNDING * torch.finfo(solver.dtype).eps * square
+    gap = np.maximum(_joined(parts, "gap") + objective - found, least)
+    scale = np.maximum(objective, 0.5e-6 * square)
     relative = np.divide(gap, scale, out=np.zeros_like(gap), where=scale > 0)
     assert solver.report is not None
     solver.report.blocks[block] = BlockReport(

@@ -71,6 +71,7 @@ def solve_rows(
     factors = factors or Factors(problem.gram, problem.ball, problem.l2)
     loop = _Loop(problem, settings, factors, on_check)
     loop.check()
+    loop.fit_what_nothing_bounds()
     loop.solve_free_directions()
     while len(loop.rows) and loop.count < settings.max_iter:
         loop.stage()
@@ -114,6 +115,12 @@ class _Loop:
                 self.on_check(iteration, relative, done)
         self._drop(done)
 
+    def fit_what_nothing_bounds(self) -> None:
+        """Without penalties, least squares for b: without a ball, that is all."""
+        if len(self.rows) and self.problem.span is not None:
+            self._measure(self.v, self.v)
+            self.check()
+
     def solve_free_directions(self) -> None:
         """Solve what the data leave free in those directions alone, where they are few: first as
         if no ball bound, then with all of a free. Most problems with a small λ end here."""
@@ -130,7 +137,9 @@ class _Loop:
     def _solve_within(self, find: Callable[[], WeakSpace | SeenSpace | None]) -> None:
         try:
             space = find() if len(self.rows) else None
-            for rows in self.rows.split(rows_at_once(space)) if space is not None else ():
+            if space is None:
+                return
+            for rows in self.rows.split(rows_at_once(space)):
                 self.iterations[rows] += solve_within(self.best, rows, space, self.settings.gap_tol)
                 self.check()
         except torch.linalg.LinAlgError:
@@ -180,12 +189,17 @@ class _Loop:
             self._iterate(members, (int(key[0]), int(key[1])), steps)
         self.count += steps
         self.iterations[self.rows] += steps
-        gram = self.problem.gram
-        self.best.consider(self.rows, self.v, gram.apply(self.v))
-        self.best.certify(self.rows, self.w, gram.apply(self.w))
+        self._measure(self.v, self.w)
         if self.settings.polish_rounds and self.count >= _FIRST_POLISH:
             self._polish()
         self._adapt()
+
+    def _measure(self, v: Tensor, w: Tensor) -> None:
+        """Answers from feasible v, and bounds from any w, of the rows under way."""
+        part, gram = self.problem.rows(self.rows), self.problem.gram
+        v, w = part.refitted(v), part.refitted(w)
+        self.best.consider(self.rows, v, gram.apply(v))
+        self.best.certify(self.rows, w, gram.apply(w))
 
     def _iterate(self, members: Tensor, key: tuple[int, int], steps: int) -> None:
         inverse, rho = self.factors.inverse(key), self.factors.penalties(key)

@@ -15,7 +15,7 @@ class BestAnswers:
 
     Attributes:
         v: (k, D) answers.
-        objective: (k,) their objectives.
+        objective: (k,) their objectives, or what they can be at most for all that rounding hides.
         bound: (k,) lower bounds on the optimum.
     """
 
@@ -28,7 +28,7 @@ class BestAnswers:
     def consider(self, rows: Tensor, v: Tensor, Gv: Tensor) -> Tensor:
         """Take the feasible answers v of some rows where they are better; returns objectives."""
         part = self.problem.rows(rows)
-        objective = part.objective(v, Gv)
+        objective = part.objective(v, Gv) + part.errors(v)[1]
         better = objective < self.objective[rows]
         chosen = rows[better]
         self.v[chosen] = v[better]
@@ -38,8 +38,7 @@ class BestAnswers:
     def certify(self, rows: Tensor, w: Tensor, Gw: Tensor) -> None:
         """Improve the lower bounds of some rows with the residuals of the points w."""
         part = self.problem.rows(rows)
-        norm = self.v[rows][:, part.ball :].abs().sum(1)
-        bound = part.dual_bound(w, part.h - Gw, self.objective[rows], norm)
+        bound = part.dual_bound(w, part.h - Gw, self.objective[rows], self.v[rows])
         self.bound[rows] = torch.maximum(self.bound[rows], bound.nan_to_num(nan=-torch.inf))
 
     def gap(self) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from idl_core.sim.memory import prefers_data
 from idl_core.sim.solvers.cholesky import cholesky
+from idl_core.sim.solvers.span import Span
 
 
 class Gram:
@@ -21,22 +22,30 @@ class Gram:
         matrix: G (D, D); or None
         data: M (m, D), in place of G.
         samples: m, where only G is given; bounds its rank.
+        origin: data that G was made of, and which of their columns, where they are at hand.
     """
 
     def __init__(
-        self, matrix: Tensor | None = None, data: Tensor | None = None, samples: int | None = None
+        self,
+        matrix: Tensor | None = None,
+        data: Tensor | None = None,
+        samples: int | None = None,
+        origin: tuple[Tensor, Tensor] | None = None,
     ) -> None:
         if (matrix is None) == (data is None):
             raise ValueError("give either the Gram matrix or the data, not both")
         self.matrix, self.data = matrix, data
         self.samples = samples if data is None else len(data)
+        self.origin = origin
+        self._spans: dict[int, Span] = {}
 
     @classmethod
     def of(cls, data: Tensor) -> Gram:
         """The cheaper form for data M (m, D)."""
         if prefers_data(*data.shape):
             return cls(data=data)
-        return cls(matrix=data.T @ data, samples=len(data))
+        every = torch.arange(data.shape[1], device=data.device)
+        return cls(matrix=data.T @ data, samples=len(data), origin=(data, every))
 
     @property
     def size(self) -> int:
@@ -75,9 +84,25 @@ class Gram:
     def select(self, columns: Tensor) -> Gram:
         """The same for some of the columns of M: indices, or a mask (D,)."""
         if self.matrix is not None:
-            return Gram(matrix=self.matrix[columns][:, columns], samples=self.samples)
+            origin = None if self.origin is None else (self.origin[0], self.origin[1][columns])
+            return Gram(self.matrix[columns][:, columns], samples=self.samples, origin=origin)
         assert self.data is not None
         return Gram(data=self.data[:, columns])
+
+    def span(self, first: int) -> Span:
+        """What the columns of M from the first of that index on span, found once."""
+        if first not in self._spans:
+            self._spans[first] = self._span(first)
+        return self._spans[first]
+
+    def _span(self, first: int) -> Span:
+        if self.data is not None:
+            every = torch.arange(self.size, device=self.data.device)
+            return Span.of_data(self.data, every[first:])
+        if self.origin is not None:
+            return Span.of_data(self.origin[0], self.origin[1][first:])
+        assert self.matrix is not None
+        return Span.of_matrix(self.matrix[first:, first:], self.samples or self.size)
 
     def block(self, columns: Tensor) -> Tensor:
         """G restricted to some columns, as a matrix."""

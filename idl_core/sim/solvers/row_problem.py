@@ -13,8 +13,7 @@ and g* separates into the block a, the support function of the ball after soft-t
 κ max(‖c_a‖∞ - l1, 0) for l2 = 0, and the block b, which for l2 = 0 asks for ‖c_b‖∞ ≤ l1. The point
 ν is the residual z - Mw of some w, scaled so that this holds. What rounding leaves of a violation
 is charged at R max(‖c_b‖∞ - l1, 0), where R bounds the ℓ1 norm of every w at least as good as the
-best one known: R = objective / l1. With l1 = 0 no such bound exists, and R is `REACH` times the
-norm of the best w known: the gap then covers every competitor within that distance.
+best one known: R = objective / l1. With l1 = l2 = 0 no such bound exists, but one on Mw (`span`).
 """
 
 from __future__ import annotations
@@ -25,10 +24,10 @@ import torch
 from torch import Tensor
 
 from idl_core.sim.solvers.gram import Gram
+from idl_core.sim.solvers.span import Span
 from idl_core.wellposed import project_rows
 
-# How far, in norms of the answer, a competitor is looked for where λ = 0.
-REACH = 100.0
+_REFITS = 2  # the second takes up what the first has lost to rounding
 # Units of rounding that the evaluation of an objective or a bound can be wrong by, relative to
 # the largest of its terms.
 ROUNDING = 4.0
@@ -65,6 +64,22 @@ class RowProblem:
         """(k,) what a gap is relative to: max(objective, 1e-6 · ½‖z‖²)."""
         return torch.maximum(objective, 0.5e-6 * self.zz)
 
+    @property
+    def span(self) -> Span | None:
+        """What the columns that nothing bounds span; None where a penalty bounds all."""
+        if self.l1 or self.l2 or self.ball == self.gram.size:
+            return None
+        return self.gram.span(self.ball)
+
+    def refitted(self, w: Tensor) -> Tensor:
+        """w (k, D) with the b of least squares for its a, where nothing bounds b."""
+        span = self.span
+        for _ in range(_REFITS if span is not None else 0):
+            assert span is not None
+            c = self.h - self.gram.apply(w)
+            w = torch.cat([w[:, : self.ball], w[:, self.ball :] + span.solve(c[:, self.ball :])], 1)
+        return w
+
     def prox(self, point: Tensor, rho: Tensor) -> Tensor:
         """argmin over v of g(v) + ½ Σ ρ (v - point)², exactly; rho (D,) constant on block a.
 
@@ -83,41 +98,52 @@ class RowProblem:
         fit = 0.5 * (self.zz + (v * (Gv - 2 * self.h)).sum(1)).clamp(min=0)
         return fit + self.l1 * v.abs().sum(1) + 0.5 * self.l2 * (v * v).sum(1)
 
-    def dual_bound(self, w: Tensor, c: Tensor, best: Tensor, norm: Tensor) -> Tensor:
+    def dual_bound(self, w: Tensor, c: Tensor, best: Tensor, answer: Tensor) -> Tensor:
         """(k,) lower bounds on the optimum from the residuals ν = z - Mw.
 
         Args:
             w: (k, D), any point.
             c: (k, D), Mᵀν = h - wG.
             best: (k,), objective of the best answer known.
-            norm: (k,), ℓ1 norm of the part of that answer outside the ball.
+            answer: (k, D), that answer.
         """
         along = self.zz - (self.h * w).sum(1)
         square = (along - (c * w).sum(1)).clamp(min=0)
-        reach = best / self.l1 if self.l1 else REACH * norm
-        # What rounding may hide grows with the terms that were summed, which where columns are
-        # nearly collinear are large beside their sum.
-        unit, size = ROUNDING * torch.finfo(c.dtype).eps, w.abs()
-        summed = self.gram.absolute.apply(size) + self.lengths * self.zz.sqrt()[:, None]
-        slack = unit * (self.zz + (size * (self.h.abs() + summed)).sum(1))
-        size = c.abs() + unit * summed
+        error, slack = self.errors(w)
+        size = c.abs() + error
         ca, cb = size[:, : self.ball], size[:, self.ball :]
         worst = cb.amax(1) if cb.shape[1] else torch.zeros_like(best)
         feasible = (self.l1 / worst.clamp(min=torch.finfo(c.dtype).tiny)).clamp(max=1.0)
         bound = torch.full_like(best, -torch.inf)
+        cost = self._unbounded(c, error, square + slack, best, answer)
         for s in (torch.ones_like(feasible), feasible):
-            value = s * along - 0.5 * s * s * square
-            bound = torch.maximum(bound, value - self._conjugates(s, ca, cb, reach) - slack)
+            value = s * along - 0.5 * s * s * square - s * cost
+            bound = torch.maximum(bound, value - self._conjugates(s, ca, cb, best) - slack)
         return bound
 
-    def _conjugates(self, s: Tensor, ca: Tensor, cb: Tensor, reach: Tensor) -> Tensor:
-        """g*(s c), both blocks."""
+    def _unbounded(
+        self, c: Tensor, error: Tensor, square: Tensor, best: Tensor, answer: Tensor
+    ) -> Tensor:
+        """(k,) what c_bᵀb can be where nothing bounds b but that w is as good as the best known."""
+        span = self.span
+        if span is None:
+            return torch.zeros_like(best)
+        c, error, b = (part[:, self.ball :] for part in (c, error, answer))
+        reach = 2 * (2 * (best + self.rounding())).sqrt()
+        if self.ball:
+            reach = reach + 2 * self.kappa * self.lengths[: self.ball].max()
+        return (c * b + error * b.abs()).sum(1) + reach * span.length(c, error, square.sqrt())
+
+    def _conjugates(self, s: Tensor, ca: Tensor, cb: Tensor, best: Tensor) -> Tensor:
+        """g*(s c), both blocks, but for a block b that no penalty bounds."""
         total = torch.zeros_like(s)
-        if cb.shape[1]:
+        if cb.shape[1] and (self.l1 or self.l2):
             over = (s[:, None] * cb - self.l1).clamp(min=0)
-            total = reach * over.amax(1)
+            total = torch.full_like(s, torch.inf)
             if self.l2:
-                total = torch.minimum(total, (over * over).sum(1) / (2 * self.l2))
+                total = (over * over).sum(1) / (2 * self.l2)
+            if self.l1:
+                total = torch.minimum(total, best / self.l1 * over.amax(1))
         if ca.shape[1]:
             over = (s[:, None] * ca - self.l1).clamp(min=0)
             if self.l2:
@@ -127,6 +153,16 @@ class RowProblem:
             else:
                 total = total + self.kappa * over.amax(1)
         return total
+
+    def errors(self, w: Tensor) -> tuple[Tensor, Tensor]:
+        """What h - wG (k, D), and ½‖z - Mw‖² (k,) of it, may be wrong by.
+
+        What rounding may hide grows with the terms that were summed, which where columns are
+        nearly collinear are large beside their sum.
+        """
+        unit, size = ROUNDING * torch.finfo(w.dtype).eps, w.abs()
+        summed = self.gram.absolute.apply(size) + self.lengths * self.zz.sqrt()[:, None]
+        return unit * summed, unit * (self.zz + (size * (self.h.abs() + summed)).sum(1))
 
     def rounding(self) -> Tensor:
         """(k,) what the evaluation of objective and bound may be wrong by: added to every gap."""
