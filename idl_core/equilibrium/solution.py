@@ -14,7 +14,7 @@ ROUNDING_UNITS = 4.0
 
 
 class ImplicitFunctionWarning(RuntimeWarning):
-    """A fixed-point solve did not reach its tolerance, or could not for want of precision."""
+    """A solve did not reach its tolerance, or could not for want of precision."""
 
 
 @dataclass(frozen=True, eq=False)

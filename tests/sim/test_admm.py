@@ -11,6 +11,7 @@ from problems import make
 from reference import objective, optimum
 
 from idl.sim.solvers import ADMMSolver, SolveProgress
+from idl_core import ImplicitFunctionWarning
 from idl_core.sim.solvers.gram import Gram
 from idl_core.sim.solvers.row_problem import RowProblem
 
@@ -110,9 +111,13 @@ def test_progress_tells_of_rows_and_of_the_worst_gap() -> None:
 def test_stopping_early_is_told_and_the_gap_stays_honest() -> None:
     case = make("", 8, 10, 3, 60, strength=1e-6)
     solver = ADMMSolver(1e-6, 1e-6, max_iter=20, gap_tol=1e-9)
-    solver.solve(*case.states(), case.config)
+    with pytest.warns(
+        ImplicitFunctionWarning, match="ADMMSolver fell short: .* after 20 iter"
+    ) as told:
+        solver.solve(*case.states(), case.config)
+    assert len(told) == 1
     assert solver.report is not None
-    assert "short of the gap" in solver.report.notes[0]
+    assert "of 8 rows of [A B] were short of the gap of 1e-09" in solver.report.notes[0]
     best = optimum(case.X, case.U, case.Z, 1e-6, 0.0, case.kappa)
     block = solver.report.blocks["AB"]
     assert block.gap is not None
@@ -122,7 +127,10 @@ def test_stopping_early_is_told_and_the_gap_stays_honest() -> None:
 def test_small_weights_set_to_zero_are_charged_to_the_gap() -> None:
     case = make("", 8, 10, 3, 60)
     solver = ADMMSolver(1e-3, 1e-3, tol=0.05)
-    solver.solve(*case.states(), case.config)
+    with pytest.warns(
+        ImplicitFunctionWarning, match=r"once tol=0.05 had set small weights to zero"
+    ):
+        solver.solve(*case.states(), case.config)
     assert solver.report is not None
     block = solver.report.blocks["AB"]
     best = optimum(case.X, case.U, case.Z, 1e-3, 0.0, case.kappa)
@@ -159,7 +167,8 @@ def test_states_of_any_size_are_solved_or_have_an_honest_gap(size: float) -> Non
     Z[1] = Z[0]
     X = np.maximum(Z, 0)
     solver = ADMMSolver(max_iter=50)
-    *_, C, D = solver.solve(X, U, Z, Z[:2], {"kappa": 0.99})
+    with pytest.warns(ImplicitFunctionWarning, match="fell short"):
+        *_, C, D = solver.solve(X, U, Z, Z[:2], {"kappa": 0.99})
     assert solver.report is not None
     gap = solver.report.blocks["CD"].gap
     assert gap is not None

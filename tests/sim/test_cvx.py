@@ -7,6 +7,7 @@ import pytest
 from problems import make
 
 from idl.sim.solvers import CVXSolver, InfeasibleMatch, SolveProgress
+from idl_core import ImplicitFunctionWarning
 
 
 def test_an_exact_match_that_is_impossible_says_so() -> None:
@@ -33,6 +34,23 @@ def test_processes_give_the_same_answer_as_one() -> None:
     ):
         np.testing.assert_allclose(a, b, atol=2e-4)
     assert [p.done for p in told if p.block == "AB"] == [2, 4, 6]
+
+
+def test_a_tolerance_out_of_reach_is_told_once() -> None:
+    case = make("", 6, 8, 2, 40)
+    solver = CVXSolver(num_processes=1, accuracy=1e-18)
+    with pytest.warns(ImplicitFunctionWarning, match="CVXSolver fell short: Clarabel did") as told:
+        solver.solve(*case.states(), case.config)
+    assert len(told) == 1
+    assert solver.report is not None
+    assert "of 1e-18 in" in solver.report.notes[0]
+
+
+def test_states_too_large_for_clarabel_are_not_called_an_exact_match() -> None:
+    case = make("", 6, 20, 1, 60)
+    states = [1e6 * part for part in case.states()]
+    with pytest.raises(RuntimeError, match=r"no weights: bring the states, of up to \d.\de\+0\d"):
+        CVXSolver(num_processes=1).solve(*states, case.config)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("option", ["num_row", "batch_size", "num_processes"])

@@ -25,7 +25,7 @@ from idl_core.sim.solvers.base import (
 )
 from idl_core.sim.solvers.elastic import Penalty, check_penalty_options, objectives
 from idl_core.sim.solvers.gram import Gram
-from idl_core.sim.solvers.report import BlockReport, SolveProgress, SolveReport
+from idl_core.sim.solvers.report import BlockReport, Rows, SolveProgress, SolveReport
 from idl_core.sim.solvers.row_blocks import LiveColumns
 from idl_core.sim.solvers.row_problem import ROUNDING
 from idl_core.sim.solvers.state_blocks import regenerated
@@ -115,6 +115,7 @@ class ADMMSolver(BaseSolver):
     def solve(
         self, X: Array, U: Array, Z: Array, Y: Array, model_config: Mapping[str, Any]
     ) -> Weights:
+        started = time.perf_counter()
         states = States.of(X, U, Z, Y)
         kappa, device = kappa_of(model_config), device_of(model_config)
         n, m = states.X.shape
@@ -123,12 +124,14 @@ class ADMMSolver(BaseSolver):
         radius = kappa if self.well_pose else None
         data = data_matrix(states.X, states.U, device, self.dtype)
         gram = Gram.of(data)
-        A, B = self._block("AB", data, gram, states.Z, states, radius)
+        A, B = self._block("AB", data, gram, states.Z, states, radius, started)
+        started = time.perf_counter()
         if self.regen_states:
             states = States(regenerated(A, B, states.U, model_config), states.U, states.Z, states.Y)
             data = data_matrix(states.X, states.U, device, self.dtype)
             gram = Gram.of(data)
-        C, D = self._block("CD", data, gram, states.Y, states, None)
+        C, D = self._block("CD", data, gram, states.Y, states, None, started)
+        self.report.warn_of_shortfalls()
         return A, B, C, D
 
     def bytes_needed(self, n: int, p: int, m: int) -> int:
@@ -161,9 +164,9 @@ class ADMMSolver(BaseSolver):
         target: Array,
         states: States,
         kappa: float | None,
+        started: float,
     ) -> tuple[Array, Array]:
         """The rows of one block, with its report."""
-        started = time.perf_counter()
         n, penalty = len(states.X), self.penalty(block)
         live = LiveColumns(gram, n, kappa, penalty)
         z = torch.from_numpy(np.ascontiguousarray(target)).to(data.device, self.dtype)
@@ -209,7 +212,8 @@ def finish(
     # evaluation from the data rather than the Gram matrix changed is counted.
     square = (np.asarray(target, np.float64) ** 2).sum(1)
     least = ROUNDING * torch.finfo(solver.dtype).eps * square
-    gap = np.maximum(_joined(parts, "gap") + objective - found, least)
+    left_by_loop = _joined(parts, "gap")
+    gap = np.maximum(left_by_loop + objective - found, least)
     scale = np.maximum(objective, 0.5e-6 * square)
     relative = np.divide(gap, scale, out=np.zeros_like(gap), where=scale > 0)
     assert solver.report is not None
@@ -221,14 +225,31 @@ def finish(
         time.perf_counter() - started,
         _merged([part.history for part in parts]),
     )
-    open_rows = int((relative > solver.gap_tol).sum())
-    if open_rows:
-        solver.report.notes.append(
-            f"{open_rows} of {len(gap)} rows of [{block[0]} {block[1]}] stopped after "
-            f"{solver.settings.max_iter} iterations short of the gap of {solver.gap_tol:g}; "
-            f"the largest is {relative.max():.1e}"
-        )
+    solved = left_by_loop <= solver.gap_tol * np.maximum(found, 0.5e-6 * square)
+    _tell_what_is_open(solver, block, relative, solved)
     return left, right
+
+
+def _tell_what_is_open(solver: ADMMSolver, block: str, relative: Rows, solved: Any) -> None:
+    """Say how many rows are short of the gap asked for, and why: `solved` are those that were not
+    when their weights were found."""
+    assert solver.report is not None
+    is_open = ~(relative <= solver.gap_tol)
+    after = (
+        f"once tol={solver.tol:g} had set small weights to zero"
+        if solver.tol
+        else "once evaluated from the data"
+    )
+    for rows, when in (
+        (is_open & ~solved, f"after {solver.settings.max_iter} iterations"),
+        (is_open & solved, after),
+    ):
+        if rows.any():
+            worst = relative[rows].max()
+            solver.report.falls_short(
+                f"{int(rows.sum())} of {len(relative)} rows of [{block[0]} {block[1]}] were short "
+                f"of the gap of {solver.gap_tol:g} {when}; the largest is {worst:.1e}"
+            )
 
 
 def _joined(parts: list[RowAnswers], name: str) -> Any:

@@ -97,19 +97,21 @@ class CVXSolver(BaseSolver):
     def solve(
         self, X: Array, U: Array, Z: Array, Y: Array, model_config: Mapping[str, Any]
     ) -> Weights:
+        started = time.perf_counter()
         states = States.of(X, U, Z, Y)
         kappa = kappa_of(model_config) if self.well_pose else None
         self.report = SolveReport(type(self).__name__)
-        A, B = self._block("AB", states, states.Z, kappa)
+        A, B = self._block("AB", states, states.Z, kappa, started)
+        started = time.perf_counter()
         if self.regen_states:
             states = States(regenerated(A, B, states.U, model_config), states.U, states.Z, states.Y)
-        C, D = self._block("CD", states, states.Y, None)
+        C, D = self._block("CD", states, states.Y, None, started)
+        self.report.warn_of_shortfalls()
         return A, B, C, D
 
     def _block(
-        self, block: str, states: States, target: Array, kappa: float | None
+        self, block: str, states: States, target: Array, kappa: float | None, started: float
     ) -> tuple[Array, Array]:
-        started = time.perf_counter()
         n = len(states.X)
         strength = self.lambda_z if block == "AB" else self.lambda_y
         penalty = Penalty.of(strength, self.l1_ratio, self.elastic_net)
@@ -128,9 +130,10 @@ class CVXSolver(BaseSolver):
         ]
         v = np.zeros((len(target), data.shape[1]))
         iterations = np.zeros(len(target), np.int64)
-        for task, (answer, count) in zip(tasks, self._answers(data, tasks), strict=True):
+        accurate = np.zeros(len(target), np.bool_)
+        for task, (answer, count, status) in zip(tasks, self._answers(data, tasks), strict=True):
             rows = slice(task.first, task.first + len(task.target))
-            v[rows], iterations[rows] = answer, count
+            v[rows], iterations[rows], accurate[rows] = answer, count, status == "optimal"
             if self.on_progress is not None and (
                 rows.stop >= len(v) or not rows.stop % self.batch_size
             ):
@@ -140,12 +143,17 @@ class CVXSolver(BaseSolver):
             left = within_ball(left, kappa)
         objective = objectives(left, right, states.X, states.U, target, penalty)
         assert self.report is not None
+        if not accurate.all():
+            self.report.falls_short(
+                f"Clarabel did not reach its tolerance of {self.accuracy or 1e-8:g} in "
+                f"{int((~accurate).sum())} of {len(v)} rows of [{block[0]} {block[1]}]"
+            )
         self.report.blocks[block] = BlockReport(
             objective, None, None, iterations, time.perf_counter() - started
         )
         return left, right
 
-    def _answers(self, data: Array, tasks: list[_Task]) -> Iterator[tuple[Array, int]]:
+    def _answers(self, data: Array, tasks: list[_Task]) -> Iterator[tuple[Array, int, str]]:
         """Each task's answer in order, from worker processes where there is work for several."""
         workers = min(self.num_processes, os.cpu_count() or 1, len(tasks))
         if workers < 2 or "fork" not in multiprocessing.get_all_start_methods():
@@ -172,8 +180,8 @@ def _receive(data: Array) -> None:
     _data = data
 
 
-def _solve(task: _Task) -> tuple[Array, int]:
-    """The rows' answers (rows, D), and the number of interior-point iterations."""
+def _solve(task: _Task) -> tuple[Array, int, str]:
+    """The rows' answers (rows, D), the number of interior-point iterations, and CVXPY's status."""
     import cvxpy as cp
 
     rows, n = len(task.target), task.states
@@ -199,12 +207,16 @@ def _solve(task: _Task) -> tuple[Array, int]:
             problem.solve(solver=cp.CLARABEL, **options)
     except cp.error.SolverError as error:
         raise RuntimeError(f"Clarabel could not solve {where}: {error}") from error
-    if problem.status in (cp.INFEASIBLE, cp.INFEASIBLE_INACCURATE):
+    if not task.regularized and problem.status in (cp.INFEASIBLE, cp.INFEASIBLE_INACCURATE):
         bound = "" if task.kappa is None else f" with ‖A‖∞ ≤ {task.kappa:g}"
         raise InfeasibleMatch(
             f"no weights match the states of {where} exactly{bound}: use regularized=True, fewer "
             f"samples than the {_data.shape[0]} given, or scale the network's weights down"
         )
     if w.value is None:
-        raise RuntimeError(f"Clarabel ended {where} with status {problem.status}")
-    return w.value.T, int(problem.solver_stats.num_iters or 0)
+        size = max(float(np.abs(part).max(initial=0.0)) for part in (_data, task.target))
+        raise RuntimeError(
+            f"Clarabel ended {where} with status {problem.status} and no weights: bring the "
+            f"states, of up to {size:.1e}, nearer to 1, or use ADMMSolver"
+        )
+    return w.value.T, int(problem.solver_stats.num_iters or 0), problem.status

@@ -28,8 +28,8 @@ def well_posedness_note(A: Array) -> str:
     if norm < 1:
         return f"‖A‖∞ = {norm:.4g} < 1: well-posed"
     return (
-        f"‖A‖∞ = {norm:.4g} is not below 1: X = φ(AX + BU) may have no solution or several, and "
-        "the model projects A, which changes it"
+        f"‖A‖∞ = {norm:.4g} is not below 1: X = φ(AX + BU) may have no solution or several; SIM "
+        "uses A as it is, and to_implicit_model refuses it"
     )
 
 
@@ -49,17 +49,20 @@ class LeastSquareSolver(BaseSolver):
     def solve(
         self, X: Array, U: Array, Z: Array, Y: Array, model_config: Mapping[str, Any]
     ) -> Weights:
+        started = time.perf_counter()
         states = States.of(X, U, Z, Y)
         self.report = SolveReport(type(self).__name__)
-        A, B = self._block("AB", states, states.Z)
+        A, B = self._block("AB", states, states.Z, started)
+        started = time.perf_counter()
         self.report.notes.append(well_posedness_note(A))
         if self.regen_states:
             states = States(regenerated(A, B, states.U, model_config), states.U, states.Z, states.Y)
-        C, D = self._block("CD", states, states.Y)
+        C, D = self._block("CD", states, states.Y, started)
         return A, B, C, D
 
-    def _block(self, block: str, states: States, target: Array) -> tuple[Array, Array]:
-        started = time.perf_counter()
+    def _block(
+        self, block: str, states: States, target: Array, started: float
+    ) -> tuple[Array, Array]:
         left, right = least_squares(states.X, states.U, target, self.tol)
         objective = objectives(left, right, states.X, states.U, target, Penalty(0.0, 0.0))
         assert self.report is not None

@@ -72,22 +72,23 @@ class ProjectedGDLowRankSolver(BaseSolver):
     def solve(
         self, X: Array, U: Array, Z: Array, Y: Array, model_config: Mapping[str, Any]
     ) -> Weights:
+        started = time.perf_counter()
         states = States.of(X, U, Z, Y)
         n = len(states.X)
         if self.rank is not None and self.rank > n:
             raise ValueError(f"rank must be in 1..{n} (the number of states), not {self.rank!r}")
         self.report = SolveReport(type(self).__name__)
-        started = time.perf_counter()
         L, R, epochs = self._factors(states, kappa_of(model_config), device_of(model_config))
         A = within_ball(L @ R.T, kappa_of(model_config))
         rest = states.Z.astype(np.float64) - A @ states.X.astype(np.float64)
         _, B = least_squares(states.X[:0], states.U, rest, 0.0)
         self._tell("AB", A, B, states, states.Z, epochs, started)
+        started = time.perf_counter()
         if self.regen_states:
             states = States(regenerated(A, B, states.U, model_config), states.U, states.Z, states.Y)
-        started = time.perf_counter()
         C, D = least_squares(states.X, states.U, states.Y, self.tol)
         self._tell("CD", C, D, states, states.Y, 1, started)
+        self.report.warn_of_shortfalls()
         return A, B, C, D
 
     def _tell(
@@ -115,7 +116,7 @@ class ProjectedGDLowRankSolver(BaseSolver):
         if not float(S.diagonal().sum()):
             return L.cpu().numpy(), R.cpu().numpy(), 0  # U alone expresses all: A has no say
         largest = float(torch.linalg.matrix_norm(S, 2))
-        before, last, momentum = (L, R), torch.inf, 0
+        before, last, momentum, fall = (L, R), torch.inf, 0, torch.inf
         for epoch in range(1, self.num_epoch + 1):
             beta = momentum / (momentum + 3)
             ahead = [now + beta * (now - old) for now, old in zip((L, R), before, strict=True)]
@@ -131,12 +132,18 @@ class ProjectedGDLowRankSolver(BaseSolver):
             momentum = momentum + 1 if value <= last else 0
             if value > last:
                 L, R = before
-            elif last - value <= 1e-9 * abs(value) and momentum > 10:
-                break
             else:
-                last = value
+                fall, last = (last - value) / max(abs(value), _TINY), value
+            if fall <= 1e-9 and momentum > 10:
+                break
             if self.on_progress is not None and epoch % self.verbose_epoch == 0:
                 self.on_progress(SolveProgress("AB", len(S), 0, epoch, float("nan")))
+        else:
+            assert self.report is not None
+            self.report.falls_short(
+                f"the objective had not settled after {epoch} epochs (num_epoch): it last fell by "
+                f"{fall:.1e} of itself"
+            )
         return L.cpu().numpy(), R.cpu().numpy(), epoch
 
     def _step(self, L: Tensor, inner: Tensor, pull: Tensor) -> Tensor:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+
+from idl_core.equilibrium.solution import ImplicitFunctionWarning
 
 Rows = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -43,7 +46,7 @@ class BlockReport:
             or closer. None for a solver that proves nothing.
         relative_gap: (k,) gap over max(objective, 1e-6 · ½‖z‖²).
         iterations: (k,).
-        seconds: of the block.
+        seconds: of the block, with what it took to have its data.
         history: (iteration, worst relative gap, median relative gap) at each check.
     """
 
@@ -63,15 +66,31 @@ class SolveReport:
         solver: its name.
         blocks: "AB" and "CD".
         notes: what the user should know, in sentences.
+        shortfalls: those of them that say that the solve did not reach what was asked for.
     """
 
     solver: str
     blocks: dict[str, BlockReport] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    shortfalls: list[str] = field(default_factory=list)
+
+    def falls_short(self, note: str) -> None:
+        """Note that the solve did not reach what was asked for."""
+        self.notes.append(note)
+        self.shortfalls.append(note)
+
+    def warn_of_shortfalls(self) -> None:
+        """Emit one `ImplicitFunctionWarning` with all of them; called as `solve` ends."""
+        if self.shortfalls:
+            warnings.warn(
+                f"{self.solver} fell short: {'; '.join(self.shortfalls)}",
+                ImplicitFunctionWarning,
+                stacklevel=3,
+            )
 
     @property
     def seconds(self) -> float:
-        """Seconds of both blocks."""
+        """Seconds of both blocks: of the whole solve."""
         return sum(block.seconds for block in self.blocks.values())
 
     @property
