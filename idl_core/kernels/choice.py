@@ -73,8 +73,11 @@ def fused_recurrent(
 
 
 def by_tiles(kernel: str) -> bool:
-    """Whether what torch would solve may be left to compiled tiles, where they can."""
-    return kernel == "auto"
+    """Whether what torch would solve may be left to compiled tiles, where they can.
+
+    torch.compile follows torch alone, and compiles that itself.
+    """
+    return kernel == "auto" and not torch.compiler.is_compiling()
 
 
 def available() -> dict[str, str]:

@@ -76,7 +76,8 @@ def whole_model(
     alike = left.dtype == B.dtype == C.dtype == dtype and dtype not in _HALF
     if alike and not torch.is_autocast_enabled(U.device.type):
         tiles = choice.by_tiles(kernel)
-        if tiles and tiled.suits(activation, (solver, adjoint_solver), left):
+        of = tiled.Weights(left, right, B, C, D)
+        if tiles and tiled.suits(activation, (solver, adjoint_solver), U, X0, of):
             Y: Tensor = TiledModel.apply(U, X0, left, right, B, C, D, *settings)
             return Y
         if right is None and not choice.fused_dense(kernel, activation, settings[1:3], left, U):
@@ -93,9 +94,7 @@ def whole_model(
 
 def rows_within(A: Tensor, radius: float, kernel: str = "auto") -> bool:
     """Whether ‖A‖∞ ≤ radius is known at little cost; False where it may be so too."""
-    if not choice.by_tiles(kernel) or torch.compiler.is_compiling():
-        return False
-    return solves.rows_within(A, radius)
+    return choice.by_tiles(kernel) and solves.rows_within(A, radius)
 
 
 def prediction(U: Tensor, X: Tensor, C: Tensor, D: Tensor | None) -> Tensor:

@@ -141,6 +141,8 @@ def test_the_number_of_threads_changes_no_bit(rank: int | None) -> None:
     options = {"is_low_rank": True, "rank": rank} if rank else {}
     cell, x = ImplicitRNNCell(1, 20, 22, **options), torch.randn(100, 12, 1)
     model, U = ImplicitModel(70, 7, 45, **options), torch.randn(100, 70)
+    Z = 1e-3 * torch.randn(100, 45)  # of its tiles one takes more iterations than the others
+    Z[-4:], Z[64:80] = 1e-3 * Z[-4:], 1e3 * Z[64:80]
     threads = torch.get_num_threads()
     try:
         results = []
@@ -148,8 +150,9 @@ def test_the_number_of_threads_changes_no_bit(rank: int | None) -> None:
             torch.set_num_threads(count)
             with torch.no_grad():
                 hidden = cell(x)[0]
+                X = model.f.solve(model.effective_A(), Z, None, model.last_solution)
             Y, _, *of_parameters = gradients(model, U)  # that of U is torch's
-            results.append([hidden, Y, *of_parameters])
+            results.append([hidden, X, Y, *of_parameters])
     finally:
         torch.set_num_threads(threads)
     for other in results[1:]:
@@ -258,6 +261,50 @@ def test_tiles_before_one_that_fails(options: dict[str, Any], last: str, solved_
     assert found[0][0][:32].isfinite().all()
     for own, other in zip(*found, strict=True):
         torch.testing.assert_close(own, other, atol=1e-5, rtol=1e-5, equal_nan=True)
+
+
+@pytest.mark.parametrize("options", [{}, {"is_low_rank": True, "rank": 2}])
+@pytest.mark.parametrize("name", ["A", "L", "R", "B", "C", "D"])
+def test_parameters_that_do_not_fit_together(name: str, options: dict[str, Any]) -> None:
+    model = ImplicitModel(4, 3, 64, **options)
+    if not hasattr(model, name):
+        pytest.skip(f"no {name}")
+    setattr(model, name, nn.Parameter(torch.ones(7, 2)))
+    for solve in (model, model.equilibrium) if name in "ALRB" else (model,):
+        with pytest.raises(RuntimeError, match=r"shape|size"):
+            solve(torch.ones(40, 4))
+
+
+@pytest.mark.parametrize("name", ["B", "C", "D", "X0"])
+@pytest.mark.parametrize("to", ["meta", torch.float64])
+def test_tensors_that_are_not_alike(name: str, to: str | torch.dtype) -> None:
+    """Where torch says that they do not go together, nobody else makes something of them."""
+    torch.manual_seed(0)
+    outcomes: list[Any] = []
+    for kernel in ("torch", "auto"):
+        model, U, X0 = ImplicitModel(4, 3, 64, kernel=kernel), torch.ones(40, 4), None
+        if name == "X0":
+            X0 = torch.zeros(40, 64).to(to)
+        else:
+            setattr(model, name, nn.Parameter(getattr(model, name).detach().to(to)))
+        try:
+            outcomes.append(model(U, X0).shape)
+        except (RuntimeError, NotImplementedError) as error:
+            outcomes.append(str(error))
+    assert outcomes[0] == outcomes[1]
+
+
+@pytest.mark.parametrize("kind", ["dense", "recurrent"])
+def test_torch_compile(kind: str) -> None:
+    torch.manual_seed(0)
+    if kind == "recurrent":
+        model, x = ImplicitRNN(2, 1, 4, 3), torch.randn(3, 1, 2)
+    else:
+        model, x = ImplicitModel(6, 3, 8), torch.randn(5, 6)
+    torch._dynamo.reset()
+    found = gradients(torch.compile(model, backend="eager"), x)
+    for own, other in zip(found, gradients(model, x), strict=True):
+        torch.testing.assert_close(own, other, atol=2e-5, rtol=0)
 
 
 def test_residuals_are_those_of_the_result() -> None:

@@ -51,14 +51,31 @@ class TiledSolution(FiguredSolution):
         vars(self).update(value=value, figures=figures, tol=tol, all_converged=True)
 
 
-def suits(activation: Activation, solvers: tuple[Solver, Solver], left: Tensor) -> bool:
-    """Whether tiles can take a model whose A is `left`, or of a low rank with that left factor."""
-    buffers = 4 * len(left) * TILE_BYTES  # a state, the one before, what drives it and the slopes
+def suits(
+    activation: Activation,
+    solvers: tuple[Solver, Solver],
+    U: Tensor,
+    X0: Tensor | None,
+    of: Weights,
+) -> bool:
+    """Whether tiles can take a model for a batch U (m, p), from X0 (m, n) or φ(B U)."""
+    (m, p), q, n = U.shape, of.C.shape[0], of.C.shape[-1]
+    r = n if of.right is None else of.right.shape[-1]
+    buffers = 4 * n * TILE_BYTES  # a state, the one before, what drives it and the slopes
+    expected = (
+        (U, (m, p)),
+        (X0, (m, n)),
+        (of.left, (n, r or n)),
+        (of.right, (n, r)),
+        (of.B, (n, p)),
+        (of.C, (q, n)),
+        (of.D, (q, p)),
+    )
     return (
         isinstance(solvers[0], Picard)
         and isinstance(solvers[1], Picard)
         and buffers <= solves.MOST_BYTES
-        and solves.suits(left, activation, left.numel())
+        and solves.suits(activation, n * r, expected)
     )
 
 

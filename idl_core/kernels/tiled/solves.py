@@ -32,9 +32,7 @@ Finish = Activation | Tensor
 
 def solve_chain(chain: Chain, solver: Solver, relative: bool) -> SolvedChain | None:
     """All steps of a chain; the arguments are those of `Sweep`."""
-    if not suits(chain.inputs, chain.finish, chain.into_carry.shape[1] ** 2):
-        return None
-    if not isinstance(solver, Picard):
+    if not (_chain_suits(chain) and isinstance(solver, Picard)):
         return None
     (steps, _, m), (n, rest) = chain.inputs.shape, chain.into_drive.shape
     arrays, like = _arrays(chain), chain.inputs
@@ -70,7 +68,7 @@ class SolvedChain:
 def recall(chain: Chain, X: Tensor) -> Tensor | None:
     """State, carry and input of all steps (steps, n + k + p, m), the last first, from the states
     X (steps, n, m)."""
-    if not suits(chain.inputs, chain.finish, chain.into_carry.shape[1] ** 2):
+    if not _chain_suits(chain):
         return None
     steps, n, m = X.shape
     slots = X.new_empty(steps, n + chain.into_drive.shape[1], m)
@@ -90,7 +88,10 @@ def solve_dense(
 
     Where `relative`, the tolerance is in units of max|Z|.
     """
-    if not (suits(Z, finish, A.numel()) and isinstance(solver, Picard)):
+    n = Z.shape[1]
+    slopes = finish if isinstance(finish, Tensor) else None
+    expected = ((A, (n, n)), (Z, Z.shape), (start, Z.shape), (slopes, Z.shape))
+    if not (suits(finish, n * n, expected) and isinstance(solver, Picard)):
         return None
     columns = Z.detach().T
     nothing = columns[:0]
@@ -155,11 +156,46 @@ def modules() -> _Modules:
     return _Modules(picard, chain, dense, model, norm)
 
 
-def suits(like: Tensor, finish: Finish, size: int) -> bool:
-    """Whether tiles can do it, and better than torch: for matrices of at most `size` numbers."""
-    known = isinstance(finish, Tensor) or finish.negative_slope is not None
-    small = size * like.itemsize <= MOST_BYTES
-    return like.device.type == "cpu" and known and small and why_not() is None
+def suits(
+    finish: Finish, size: int, expected: tuple[tuple[Tensor | None, tuple[int, ...]], ...]
+) -> bool:
+    """Whether tiles can do it, and better than torch: for matrices of at most `size` numbers.
+
+    Args:
+        expected: what they would be given, and the shapes they would read: compiled code looks at
+            none. Where one is not as expected it is for torch to say so.
+    """
+    if not isinstance(finish, Tensor) and finish.negative_slope is None:
+        return False
+    dtype = next(x.dtype for x, _ in expected if x is not None)
+    for x, shape in expected:
+        if x is not None and not (
+            x.is_cpu and x.dtype is dtype and x.shape == shape and type(x) in _PLAIN
+        ):
+            return False
+    small = size * dtype.itemsize <= MOST_BYTES
+    return small and dtype in _LIKE and why_not() is None
+
+
+# Others may have no memory of their own.
+_PLAIN = (Tensor, torch.nn.Parameter)
+
+
+def _chain_suits(chain: Chain) -> bool:
+    (steps, p, m), k, n = chain.inputs.shape, len(chain.first_carry), len(chain.into_drive)
+    width = n if chain.right is None else chain.right.shape[-1]
+    slopes = chain.finish if isinstance(chain.finish, Tensor) else None
+    expected = (
+        (chain.inputs, (steps, p, m)),
+        (chain.left, (n, width or n)),
+        (chain.right, (n, width)),
+        (chain.into_carry, (k, n + k + p)),
+        (chain.into_drive, (n, k + p)),
+        (chain.first_carry, (k, m)),
+        (chain.added, (steps, k, m)),
+        (slopes, (steps, n, m)),
+    )
+    return suits(chain.finish, (n + k + p) ** 2, expected)
 
 
 def below(finish: Finish) -> float:

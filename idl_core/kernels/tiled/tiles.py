@@ -139,7 +139,7 @@ def affine_then(W: Any, x: Any, d: Any, below: Any, slope: Any, out: Any) -> Non
 
 @compiled()
 def load(source: Any, first: int, tile: Any) -> None:
-    """tile[i, s] = source[i, first + s], for all rows of source and the samples that there are."""
+    """tile[i, s] = source[i, first + s], for all rows of source; 0 where there is no sample."""
     lanes = TILE_BYTES // tile.itemsize  # known to the compiler, unlike the tile's shape
     count = min(lanes, source.shape[1] - first)
     for i in range(source.shape[0]):
@@ -150,6 +150,8 @@ def load(source: Any, first: int, tile: Any) -> None:
         else:
             for s in range(count):
                 own[s] = row[s]
+            for s in range(count, lanes):
+                own[s] = 0
 
 
 @compiled()
