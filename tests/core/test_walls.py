@@ -23,10 +23,11 @@ CORE = {
     "wellposed": set(),
     "equilibrium": set(),
     "workers": set(),
+    "peers": set(),
     "kernels": {"activations", "equilibrium"},
     "functions": {"activations", "kernels", "equilibrium", "wellposed"},
     "models": {"activations", "functions", "kernels", "equilibrium", "wellposed"},
-    "sim": {"activations", "equilibrium", "models", "wellposed", "workers"},
+    "sim": {"activations", "equilibrium", "models", "peers", "wellposed", "workers"},
     "training": set(),
 }
 
