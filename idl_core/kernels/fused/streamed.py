@@ -102,9 +102,9 @@ def solve_streamed(
             of = first + column[None, :]
             pre = tl.load(drives + at + of)
             for inner in tl.range(0, padded, DEPTH, num_stages=STAGES):
-                i = inner + depth
-                x = tl.load(own + at + i[None, :])
-                block = tl.load(M + i[:, None] * padded + of)
+                x = tl.load(own + at + (inner + depth)[None, :])
+                rows_of_M = M + tl.cast(inner, tl.int64) * padded
+                block = tl.load(rows_of_M + depth[:, None] * padded + of)
                 pre = tl.dot(x, block, pre, input_precision=PRECISION)
             slope = pre
             if ADJOINT:
