@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ from idl_cli.sim_results import draw_figures, print_learned
 from idl_cli.stop_signals import StopSignals
 from idl_cli.teacher import FOLDER, Teacher, find_teacher, train_teacher
 from idl_cli.training_job import recording
+from idl_core import ImplicitFunctionWarning
 from idl_core.peers import Peers
 from idl_core.sim import SIM, NotEnoughMemory, NotRescalable, rescaled
 from idl_core.sim.memory import states_bytes
@@ -228,7 +230,10 @@ def _learn(
         _say_memory(job, sim, network, inputs, solver)
         states = sim.get_states(network, inputs)
         tell((teacher.config.activation, states))
-        sim.fit(solver, states)
+        with warnings.catch_warnings():
+            # The report's notes, which are told below, say the same.
+            warnings.filterwarnings("ignore", r"\w+ fell short", ImplicitFunctionWarning)
+            sim.fit(solver, states)
     except NotEnoughMemory as error:
         raise InputError(f"{error} (model.samples, solver.batch_feature_size)") from error
     except ValueError as error:

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 
 import torch
 from torch import Tensor
 
 from idl_core.sim.solvers.best_answers import BestAnswers
-from idl_core.sim.solvers.dual_program import SeenSpace
 from idl_core.sim.solvers.factors import Factors
 from idl_core.sim.solvers.interior_rows import rows_at_once, solve_within
 from idl_core.sim.solvers.polish import polish
 from idl_core.sim.solvers.row_problem import RowProblem
 from idl_core.sim.solvers.sparsify import sparsify
-from idl_core.sim.solvers.weak_space import WeakSpace
 
 OnCheck = Callable[[int, Tensor, Tensor], None]  # iteration, relative gap (k,), done (k,)
 
@@ -125,18 +122,18 @@ class _Loop:
         """Solve what the data leave free in those directions alone, where they are few: first as
         if no ball bound, then with all of a free. Most problems with a small λ end here."""
         for free in dict.fromkeys((0, self.problem.ball)):
-            self._solve_within(partial(self.factors.weak_space, self.problem, free))
+            self._solve_within(free)
         if self.problem.gram.rank <= _FEW_SAMPLES * self.problem.gram.size:
             self.solve_seen_directions()
 
     def solve_seen_directions(self) -> None:
         """Solve in the directions that the data see: where those are few, or ADMM and polish leave
         rows open."""
-        self._solve_within(partial(self.factors.seen_space, self.problem))
+        self._solve_within(None)
 
-    def _solve_within(self, find: Callable[[], WeakSpace | SeenSpace | None]) -> None:
+    def _solve_within(self, free: int | None) -> None:
         try:
-            space = find() if len(self.rows) else None
+            space = self.factors.space(self.problem, free) if len(self.rows) else None
             if space is None:
                 return
             for rows in self.rows.split(rows_at_once(space)):

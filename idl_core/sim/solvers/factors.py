@@ -34,8 +34,7 @@ class Factors:
         self.diagonal = diagonal
         self.mean = float(diagonal.mean()) if diagonal.numel() else 1.0
         self.mean = self.mean or 1.0
-        self.weak_spaces: dict[int, WeakSpace | None] = {}
-        self.seen_spaces: list[SeenSpace | None] = []
+        self.spaces: dict[int | None, WeakSpace | SeenSpace | None] = {}
         self.made: OrderedDict[tuple[str, int, int], Inverse] = OrderedDict()
 
     def penalties(self, exponents: tuple[int, int]) -> Tensor:
@@ -56,17 +55,13 @@ class Factors:
         epsilon = 10.0 ** (-7 - level) * self.mean + self.l2
         return self._get(("polish", level, 0), lambda: torch.full_like(self.diagonal, epsilon))
 
-    def weak_space(self, problem: RowProblem, free: int) -> WeakSpace | None:
-        """`WeakSpace.of` this problem, found once."""
-        if free not in self.weak_spaces:
-            self.weak_spaces[free] = WeakSpace.of(problem, free)
-        return self.weak_spaces[free]
-
-    def seen_space(self, problem: RowProblem) -> SeenSpace | None:
-        """`SeenSpace.of` this problem, found once."""
-        if not self.seen_spaces:
-            self.seen_spaces.append(SeenSpace.of(problem))
-        return self.seen_spaces[0]
+    def space(self, problem: RowProblem, free: int | None) -> WeakSpace | SeenSpace | None:
+        """`WeakSpace.of` this problem, or `SeenSpace.of` it for None; each found once."""
+        if free not in self.spaces:
+            self.spaces[free] = (
+                SeenSpace.of(problem) if free is None else WeakSpace.of(problem, free)
+            )
+        return self.spaces[free]
 
     def _get(self, key: tuple[str, int, int], rho: Callable[[], Tensor]) -> Inverse:
         if key not in self.made:
