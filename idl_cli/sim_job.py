@@ -29,6 +29,7 @@ from idl_cli.sim_results import draw_figures, print_learned
 from idl_cli.stop_signals import StopSignals
 from idl_cli.teacher import FOLDER, Teacher, find_teacher, train_teacher
 from idl_cli.training_job import recording
+from idl_cli.typed_words import typed_word
 from idl_core import ImplicitFunctionWarning
 from idl_core.peers import Peers
 from idl_core.sim import SIM, NotEnoughMemory, NotRescalable, rescaled
@@ -133,7 +134,8 @@ def _record(
     if job.number is None:
         print_learned(taught, learned, sim)
         if kept:
-            print(f"{kept:,} states; fine-tune: idl train model.init_from={directory.shown}")
+            again = typed_word("model.init_from", directory.shown)
+            print(f"{kept:,} states; fine-tune: idl train {again}")
     else:
         job.screen.say(f"job {job.number} done: test {ranked} {learned[ranked]:.4g}")
     return learned[ranked]
@@ -256,7 +258,7 @@ def _stopped(job: Job, stop: StopSignals) -> Interrupted:
     assert job.directory is not None
     return Interrupted(
         "stopped while solving; the teacher is saved, go on with: "
-        f"idl sim trainer.resume={job.directory.shown}",
+        f"idl sim {typed_word('trainer.resume', job.directory.shown)}",
         stop.exit_code,
         stop.received,
     )
