@@ -13,7 +13,7 @@ from torch import Tensor
 import idl_datasets
 from idl import ImplicitModel
 from idl_core.training import Classification, Settings, fit
-from idl_datasets import Split
+from idl_datasets import Normalisation, Split
 
 MNIST_SIZES = (784, 100, 10, 64)
 CIFAR_SIZES = (3072, 300, 10, 100)
@@ -91,7 +91,7 @@ def random_split(p: int) -> Split:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(1000, p, generator=generator)
     y = torch.randint(0, 10, (1000,), generator=generator)
-    return Split(x, y, torch.zeros(p), torch.ones(p))
+    return Split(x, y, Normalisation(torch.zeros(p), torch.ones(p)))
 
 
 def _low_rank_case(sizes: tuple[int, int, int, int], data: Split) -> Case:

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import torch
 
-from idl_datasets import Split, default_root
+from idl_datasets import Normalisation, Split, default_root
 from idl_datasets.idx import read_idx
-from idl_datasets.normalisation import mean_and_std
 
 TRAIN_SIZE = 8_000
 _IMAGES, _LABELS = "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"
@@ -29,10 +28,10 @@ def load_digits(folder: Path) -> tuple[Split, Split]:
     """Train and test split, pictures uint8 (m, 1, 28, 28), normalised by train's mean and std."""
     x = torch.from_numpy(read_idx(folder / _IMAGES, 3)).unsqueeze(1)
     y = torch.from_numpy(read_idx(folder / _LABELS, 1)).long()
-    mean, std = mean_and_std(x[:TRAIN_SIZE])
+    normalisation = Normalisation.of(x[:TRAIN_SIZE], y[:TRAIN_SIZE])
     return (
-        Split(x[:TRAIN_SIZE], y[:TRAIN_SIZE], mean, std),
-        Split(x[TRAIN_SIZE:], y[TRAIN_SIZE:], mean, std),
+        Split(x[:TRAIN_SIZE], y[:TRAIN_SIZE], normalisation),
+        Split(x[TRAIN_SIZE:], y[TRAIN_SIZE:], normalisation),
     )
 
 

@@ -113,7 +113,7 @@ def fit(model: nn.Module, train: Split, epochs: int, rate: float, batch_size: in
 
 def figures(data: SeriesDataset, split: Split, predicted: Tensor) -> str:
     """mse and r2 in the series' own units."""
-    truth, guess = data.denormalise(split.y), data.denormalise(predicted)
+    truth, guess = split.y, data.denormalise(predicted)
     mse = (truth - guess).square().mean()
     r2 = 1 - mse / truth.var(correction=0)
     return f"mse {float(mse):.4f}, R2 {float(r2):.4f}"

@@ -33,7 +33,7 @@ class PicturesAsFiles(Dataset):
 
         self.pictures, self.labels = split.x[:, 0].numpy(), split.y.tolist()
         # The transforms of torchidl's example, but normalised by the figures that ours uses.
-        mean, std = split.mean.item() / 255, split.std.item() / 255
+        mean, std = split.normalisation.mean.item() / 255, split.normalisation.std.item() / 255
         self.transform = transforms.Compose(
             [
                 transforms.ToTensor(),

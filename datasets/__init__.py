@@ -2,6 +2,7 @@
 
 from .dataset import Dataset
 from .errors import DatasetError
+from .normalisation import Normalisation
 from .registry import default_root, is_ready, load, names, needs_path
 from .series import SeriesDataset
 from .split import Split
@@ -12,6 +13,7 @@ __all__ = [
     "CharacterTokenizer",
     "Dataset",
     "DatasetError",
+    "Normalisation",
     "SeriesDataset",
     "Split",
     "TextDataset",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -137,13 +138,16 @@ def _inputs(path: Path, arrays: dict[str, np.ndarray]) -> tuple[Tensor, Tensor]:
             torch.from_numpy(np.ascontiguousarray(train)),
             torch.from_numpy(np.ascontiguousarray(test)),
         )
-    return _float32(path, "x_train", train), _float32(path, "x_test", test)
+    return (
+        _floats(path, "x_train", train, np.float32),
+        _floats(path, "x_test", test, np.float32),
+    )
 
 
-def _float32(path: Path, name: str, array: np.ndarray) -> Tensor:
+def _floats(path: Path, name: str, array: np.ndarray, kind: type[np.floating[Any]]) -> Tensor:
     with np.errstate(over="ignore"):  # found just below, and named
-        converted = np.ascontiguousarray(array, dtype=np.float32)
-    finite = np.isfinite(converted).reshape(len(converted), -1).all(axis=1)
+        narrow = np.asarray(array, dtype=np.float32)
+    finite = np.isfinite(narrow).reshape(len(narrow), -1).all(axis=1)
     if not finite.all():
         row = int(finite.argmin())
         if np.isfinite(array[row]).all():
@@ -154,7 +158,7 @@ def _float32(path: Path, name: str, array: np.ndarray) -> Tensor:
             f"{path}: {name} holds {what} in row {row} (of {int((~finite).sum()):,} such rows): "
             "remove or replace it."
         )
-    return torch.from_numpy(converted)
+    return torch.from_numpy(np.ascontiguousarray(narrow if kind is np.float32 else array, kind))
 
 
 def _is_float(array: np.ndarray) -> bool:
@@ -162,7 +166,8 @@ def _is_float(array: np.ndarray) -> bool:
 
 
 def _targets(path: Path, name: str, y: np.ndarray) -> Tensor:
-    return _float32(path, name, y.reshape(len(y), -1))
+    # Scaled before they are float32, so that targets far from zero keep their digits.
+    return _floats(path, name, y.reshape(len(y), -1), np.float64)
 
 
 def _number_of_classes(path: Path, y_train: np.ndarray, y_test: np.ndarray) -> int:

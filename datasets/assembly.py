@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .dataset import Dataset
 from .errors import DatasetError
-from .normalisation import mean_and_std
+from .normalisation import Normalisation
 from .source import Request
 from .split import Split
 
@@ -27,12 +27,12 @@ def assemble(
     x, y = train
     kept, held_out = validation_cut(len(x), request.val_fraction, request.seed)
     train_x, train_y = (x, y) if held_out is None else (x[kept], y[kept])
-    mean, std = mean_and_std(train_x)
+    normalisation = Normalisation.of(train_x, train_y)
     return Dataset(
         name=request.name,
-        train=Split(train_x, train_y, mean, std),
-        val=None if held_out is None else Split(x[held_out], y[held_out], mean, std),
-        test=Split(*test, mean, std),
+        train=Split(train_x, train_y, normalisation),
+        val=None if held_out is None else Split(x[held_out], y[held_out], normalisation),
+        test=Split(*test, normalisation),
         task="classification" if class_names else "regression",
         input_shape=tuple(x.shape[1:]),
         output_dim=len(class_names) or y.shape[1],

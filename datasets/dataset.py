@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 
+from .normalisation import Normalisation
 from .split import Split
 
 
@@ -30,11 +33,23 @@ class Dataset:
     output_dim: int
     class_names: tuple[str, ...]
 
-    def to(self, device: torch.device | str) -> Dataset:
+    @property
+    def normalisation(self) -> Normalisation:
+        """What the batches of every split go through."""
+        return self.train.normalisation
+
+    def normalised(self, normalisation: Normalisation) -> Self:
+        """The same samples seen through another normalisation: that of an earlier training."""
+        return self._each(lambda split: replace(split, normalisation=normalisation))
+
+    def to(self, device: torch.device | str) -> Self:
         """The same data set with every split on `device`."""
+        return self._each(lambda split: split.to(device))
+
+    def _each(self, change: Callable[[Split], Split]) -> Self:
         return replace(
             self,
-            train=self.train.to(device),
-            val=None if self.val is None else self.val.to(device),
-            test=self.test.to(device),
+            train=change(self.train),
+            val=None if self.val is None else change(self.val),
+            test=change(self.test),
         )

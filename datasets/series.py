@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .dataset import Dataset
 from .errors import DatasetError
+from .normalisation import Normalisation
 from .source import Request
 from .split import Split
 
@@ -19,35 +20,23 @@ from .split import Split
 class SeriesDataset(Dataset):
     """Windows of a series. Inputs and targets are scaled by the train rows' mean and deviation.
 
-    A split's x is (m, look_back, 1) in the series' own units, its y (m, horizon) scaled; x shares
-    the memory of the series. A window belongs to the split that its targets are in; it may look
-    back into the rows before.
+    A split's x (m, look_back, 1) and y (m, horizon) are float64, in the series' own units, and
+    share its memory: only what is scaled can be float32, where a series far from zero would keep
+    few digits. A window belongs to the split that its targets are in; it may look back into the
+    rows before.
 
     column: what the series is called
-    center, scale: scaled = (own units - center) / scale
     """
 
     column: str = ""
-    center: float = 0.0
-    scale: float = 1.0
-
-    def to(self, device: torch.device | str) -> SeriesDataset:
-        """The same data set with every split on `device`."""
-        return replace(
-            self,
-            train=self.train.to(device),
-            val=None if self.val is None else self.val.to(device),
-            test=self.test.to(device),
-        )
 
     def denormalise(self, values: Tensor) -> Tensor:
-        """Scaled targets or predictions in the series' own units."""
-        return values * self.scale + self.center
+        """Scaled targets or predictions in the series' own units, float64."""
+        return self.normalisation.own_units(values)
 
     def persistence(self, split: Split) -> Tensor:
         """The forecast that nothing changes, scaled like the targets: (m, horizon)."""
-        last = (split.x[:, -1] - self.center) / self.scale
-        return last.expand(-1, split.y.shape[1])
+        return split.normalisation.targets(split.x[:, -1]).expand(-1, split.y.shape[1])
 
 
 def windows(
@@ -62,14 +51,9 @@ def windows(
 
     Raises DatasetError where a split is too short for a window.
     """
-    series = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
-    seen = values[: rows[0]].astype(np.float64)
-    center = float(seen.mean()) if len(seen) else 0.0
-    # A constant series is only shifted: dividing by its deviation, 0 or rounding, makes no sense.
-    scale = float(seen.std()) if len(seen) and seen.max() > seen.min() else 1.0
-    scaled = torch.from_numpy(((values - center) / scale).astype(np.float32))
+    series = torch.from_numpy(np.array(values, dtype=np.float64))
     ends = np.cumsum(rows)
-    splits: dict[str, Split] = {}
+    parts: dict[str, tuple[Tensor, Tensor]] = {}
     for name, first, end in zip(("train", "val", "test"), (0, *ends[:-1]), ends, strict=True):
         if name == "val" and first == end:
             continue
@@ -84,8 +68,10 @@ def windows(
                 f"{rows[1]:,}, test {rows[2]:,}; give a longer file or smaller windows."
             )
         x = series.unfold(0, look_back, 1)[first - look_back :][:count, :, None]
-        y = scaled[first:end].unfold(0, horizon, 1)
-        splits[name] = Split(x, y, torch.tensor([center]), torch.tensor([scale]))
+        parts[name] = x, series[first:end].unfold(0, horizon, 1)
+    seen = series[: rows[0], None]
+    normalisation = Normalisation.of(seen, seen)
+    splits = {name: Split(x, y, normalisation) for name, (x, y) in parts.items()}
     return SeriesDataset(
         name=request.name,
         train=splits["train"],
@@ -96,8 +82,6 @@ def windows(
         output_dim=horizon,
         class_names=(),
         column=column,
-        center=center,
-        scale=scale,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import cast
+from typing import Self, cast
 
 import numpy as np
 import torch
@@ -14,12 +14,14 @@ from torch import Tensor
 from .dataset import Dataset
 from .download import RemoteFile, obtain
 from .errors import DatasetError, reason
+from .normalisation import Normalisation
 from .series import fraction, rows_by_fraction, whole_number
 from .source import Request, Source
 from .split import Split
 from .tokenizer import Tokenizer, tokenizer_for
 
 BLOCK_SIZE, TEST_FRACTION = 64, 0.1
+_AS_IT_IS = Normalisation(torch.zeros(1), torch.ones(1))  # tokens are names, not quantities
 SHAKESPEARE_FILE = "tinyshakespeare.txt"
 SHAKESPEARE_SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
 SHAKESPEARE_MD5 = "6fb458f1232090904fb40fe944165e91"
@@ -36,13 +38,14 @@ class TextSplit(Split):
         """Tokens (b, block_size) and the token after each, int64, of the windows at `index`."""
         return self.x.index_select(0, index).long(), self.y.index_select(0, index).long()
 
-    def to(self, device: torch.device | str) -> TextSplit:
+    def to(self, device: torch.device | str) -> Self:
         """The same split on `device`; there, too, windows share the memory of the text."""
         if self.x.device == torch.device(device):
             return self
         length, step = self.x.shape[1], self.x.stride(0)
         base = self.x.as_strided(((len(self) - 1) * step + length + 1,), (1,))
-        return _windows(base.to(device), length, step)
+        moved = _windows(base.to(device), length, step)
+        return replace(self, x=moved.x, y=moved.y)
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,27 +59,17 @@ class TextDataset(Dataset):
     tokenizer: Tokenizer = field(kw_only=True)
     chars_per_token: float = 1.0
 
-    def to(self, device: torch.device | str) -> TextDataset:
-        """The same data set with every split on `device`."""
-        return replace(
-            self,
-            train=self.train.to(device),
-            val=None if self.val is None else self.val.to(device),
-            test=self.test.to(device),
-        )
-
 
 def _windows(tokens: Tensor, length: int, step: int) -> TextSplit:
-    mean, std = torch.zeros(1, device=tokens.device), torch.ones(1, device=tokens.device)
     x, y = tokens[:-1].unfold(0, length, step), tokens[1:].unfold(0, length, step)
-    return TextSplit(x, y, mean, std)
+    return TextSplit(x, y, _AS_IT_IS)
 
 
 def text_dataset(request: Request, text: str) -> TextDataset:
     """The data set of a text: the last tenth is test, of the rest the last val_fraction is val.
 
     A window of train may start at any token; those of val and test follow one another, so that
-    each of their tokens counts once.
+    no token counts twice; what is left at their end, shorter than a window, is left out.
 
     Raises DatasetError where a part is shorter than a window.
     """

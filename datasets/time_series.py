@@ -68,6 +68,12 @@ def _read_csv(path: Path, wanted: str | None) -> tuple[str, np.ndarray]:
             reader = csv.reader(file)
             header = [name.strip() for name in next(reader, [])]
             index = _column(path, header, wanted)
+            if wanted is None and _is_number(header[index]):
+                raise DatasetError(
+                    f"{path}: its first line ends in {header[index]}, a number, where the names of "
+                    "the columns are looked for: put a line of names above it, or set "
+                    f"data.column={header[index]} where that is a name."
+                )
             values = [
                 _number(path, header[index], row, reader.line_num, line, index)
                 for row, line in enumerate(reader, 1)
@@ -110,6 +116,14 @@ def _number(
     if not math.isfinite(value):
         raise DatasetError(f"{where}: '{text}' is not a finite number.")
     return value
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _read_parquet(path: Path, wanted: str | None) -> tuple[str, np.ndarray]:

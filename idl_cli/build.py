@@ -30,7 +30,7 @@ from idl_core.training import (
     cosine,
     step_decay,
 )
-from idl_datasets import Dataset, DatasetError, SeriesDataset, TextDataset, Tokenizer, load
+from idl_datasets import Dataset, DatasetError, TextDataset, Tokenizer, load
 
 _WELLPOSED = {
     "inf": functions.ImplicitFunctionInf,
@@ -234,10 +234,13 @@ def build_schedule(
 
 
 def build_task(dataset: Dataset, monitor: str = "loss") -> Task:
-    """The task of a data set. Raises: InputError where `monitor` is none of its figures."""
+    """The task of a data set, on its device.
+
+    Raises: InputError where `monitor` is none of its figures.
+    """
     task = TASKS[dataset.task]
-    if isinstance(dataset, SeriesDataset):  # figures in the file's own units
-        task = Regression(dataset.center, dataset.scale)
+    if dataset.task == "regression":  # figures in the data's own units
+        task = Regression(dataset.normalisation.center, dataset.normalisation.scale)
     if isinstance(dataset, TextDataset):
         task = Language(dataset.chars_per_token)
     if monitor not in task.figure_names:

@@ -16,6 +16,7 @@ from idl_cli.saved_tokenizer import read_tokenizer
 from idl_cli.schema import AnyDataConfig, EvalConfig, EvalDataConfig, TextConfig, as_plain
 from idl_cli.solver_watch import SolverWatch
 from idl_cli.trained_model import load_trained, read_trained
+from idl_cli.trained_normalisation import as_trained
 from idl_cli.typed_settings import read_settings, read_value
 from idl_core.training import Figures, evaluate
 from idl_datasets import SeriesDataset
@@ -29,7 +30,7 @@ def compute(job: Job) -> float:
     config = read_settings(EvalConfig, job.values)
     run = existing_run(config.run)
     trained = read_recorded(run)
-    checkpoint = read_trained(run / "checkpoints", config.checkpoint)
+    checkpoint = read_trained(run / "checkpoints", config.checkpoint, job.screen.say)
     device = build.choose_device(config.device, "device")
     data = chosen_data(trained.data, config.data)
     # Another text is read with the characters that the model knows.
@@ -39,6 +40,7 @@ def compute(job: Job) -> float:
         data, trained.seed, job.screen.loading, tokenizer if is_text else None
     )
     check_fit(dataset, checkpoint)
+    dataset = as_trained(dataset, checkpoint, job.screen.say)
     precision = trained.trainer.precision
     model = build.build_model(model_of(trained, checkpoint), dataset)
     model = model.to(device, torch.float64 if precision == "64" else None)

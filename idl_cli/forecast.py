@@ -17,8 +17,9 @@ _CLOSE_UP = 200  # forecasts that are drawn large
 def persistence_figures(dataset: SeriesDataset, split: Split, task: Task) -> Figures:
     """The task's figures of the forecast that nothing changes."""
     forecast = dataset.persistence(split)
-    loss = task.loss(forecast, split.y)
-    return task.figures(task.sums([task.measure(forecast, split.y, loss)]))
+    targets = split.targets()
+    loss = task.loss(forecast, targets)
+    return task.figures(task.sums([task.measure(forecast, targets, loss)]))
 
 
 def draw_forecast(
@@ -35,22 +36,23 @@ def draw_forecast(
 
     horizon = dataset.output_dim
     lines = {
-        "truth": split.y,
+        "truth": split.targets(),
         "forecast": predict(model, split, batch_size, precision),
         "persistence": dataset.persistence(split),
     }
+    ahead = {name: _last_ahead(dataset, values) for name, values in lines.items()}
     figure = forecast_figure(
-        {name: _last_ahead(dataset, values) for name, values in lines.items()},
+        ahead,
         dataset.column,
         horizon,
-        _most_varied(_last_ahead(dataset, split.y), _CLOSE_UP),
+        _most_varied(ahead["truth"], _CLOSE_UP),
     )
     save(figure, path)
 
 
 def _last_ahead(dataset: SeriesDataset, values: Tensor) -> np.ndarray:
     """Of (m, horizon) the forecasts that look furthest ahead, in the series' own units."""
-    units: np.ndarray = dataset.denormalise(values[:, -1].double()).cpu().numpy()
+    units: np.ndarray = dataset.denormalise(values[:, -1]).cpu().numpy()
     return units
 
 

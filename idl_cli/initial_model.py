@@ -14,6 +14,7 @@ from idl_cli.recorded_run import check_fit, model_of, read_recorded
 from idl_cli.run_lookup import existing_run
 from idl_cli.schema import ImplicitConfig, ModelConfig, TrainConfig, as_plain
 from idl_cli.trained_model import load_trained, read_trained
+from idl_core.training import Checkpoint
 from idl_datasets import Dataset
 
 # Other values of these would make other weights.
@@ -51,11 +52,16 @@ def with_initial_options(config: TrainConfig, typed: Sequence[str]) -> TrainConf
     return dataclasses.replace(config, model=ImplicitConfig(**options))
 
 
+def initial_checkpoint(config: ModelConfig) -> Checkpoint | None:
+    """The checkpoint that `model.init_from` names, if any. Raises: InputError."""
+    if not isinstance(config, ImplicitConfig) or config.init_from is None:
+        return None
+    return read_trained(Path(config.init_from) / "checkpoints", "best")
+
+
 def load_initial(model: nn.Module, config: ModelConfig, dataset: Dataset) -> None:
     """Put the weights of the run that `model.init_from` names into a model. Raises: InputError."""
-    if not isinstance(config, ImplicitConfig) or config.init_from is None:
-        return
-    run = Path(config.init_from)
-    checkpoint = read_trained(run / "checkpoints", "best")
-    check_fit(dataset, checkpoint)
-    load_trained(model, checkpoint, run)
+    if checkpoint := initial_checkpoint(config):
+        assert isinstance(config, ImplicitConfig)
+        check_fit(dataset, checkpoint)
+        load_trained(model, checkpoint, Path(str(config.init_from)))

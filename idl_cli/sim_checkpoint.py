@@ -12,9 +12,9 @@ from idl_cli.run_directory import RunDirectory
 from idl_cli.schema import ImplicitConfig
 from idl_cli.sim_options import SimConfig
 from idl_cli.teacher import Teacher
-from idl_cli.training_parts import fingerprint
+from idl_cli.training_parts import checkpoint_folder
 from idl_core.sim import SIM
-from idl_core.training import Checkpoint, CheckpointFolder, Progress
+from idl_core.training import Checkpoint, Progress
 
 # Rows of A sit on the bound κ, where Picard iteration needs as many maps as this to converge.
 _MITR = 5000
@@ -44,12 +44,11 @@ def save_model(
         "progress": dataclasses.asdict(Progress()),
         "best_step": 0,
         "figures": {},
-        "fingerprint": fingerprint(described, dataset),
     }
     tensors = {f"model.{name}": tensor for name, tensor in state.items()}
     checkpoint = Checkpoint(tensors, facts)
     try:
-        CheckpointFolder(directory.checkpoints, facts["fingerprint"]).save(checkpoint, checkpoint)
+        checkpoint_folder(directory.checkpoints, described, dataset).save(checkpoint, checkpoint)
     except OSError as error:
         raise RunFailed(f"the model could not be written: {error.strerror}") from error
     return described.hidden_dim

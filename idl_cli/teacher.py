@@ -12,14 +12,14 @@ from torch import nn
 from idl_cli.devices import choose_devices
 from idl_cli.errors import InputError
 from idl_cli.job import Interrupted, Job
-from idl_cli.recorded_run import check_fit, read_recorded
+from idl_cli.recorded_run import read_recorded
 from idl_cli.run_lookup import existing_run
 from idl_cli.schema import CNNConfig, DataConfig, MLPConfig, TrainConfig
 from idl_cli.sim_options import RunConfig, SimConfig
 from idl_cli.stop_signals import StopSignals
 from idl_cli.trained_model import load_trained, read_trained
-from idl_cli.training_parts import Ingredients, build_parts, fingerprint, train_parts
-from idl_core.training import Callback, CheckpointFolder, Figures, Team, evaluate
+from idl_cli.training_parts import Ingredients, build_parts, checkpoint_folder, train_parts
+from idl_core.training import Callback, Figures, Team, evaluate
 
 FOLDER = "teacher"  # of a run of idl sim, where the checkpoints of its teacher are
 
@@ -72,10 +72,10 @@ def find_teacher(job: Job, config: SimConfig) -> tuple[SimConfig, Teacher]:
     if not _typed_data(job.typed):
         assert isinstance(recorded.data, DataConfig)  # the only data of these models
         config = dataclasses.replace(config, data=recorded.data)
-    parts = build_parts(_training(config, model), devices[0], job.screen.loading)
     folder = run / FOLDER if isinstance(recorded, SimConfig) else run / "checkpoints"
     checkpoint = read_trained(folder, "best")
-    check_fit(parts.dataset, checkpoint)
+    screen, training = job.screen, _training(config, model)
+    parts = build_parts(training, devices[0], screen.loading, checkpoint, screen.say)
     load_trained(parts.model, checkpoint, run)
     return config, Teacher(model, parts, run)
 
@@ -96,12 +96,11 @@ def train_teacher(
         return evaluate(
             parts.model, parts.dataset.test, parts.task, trainer.eval_batch_size, trainer.precision
         )
-    mark = fingerprint(teacher.config, parts.dataset)
     outcome = train_parts(
         parts,
         callback,
         job.screen.say,
-        CheckpointFolder(folder, mark),
+        checkpoint_folder(folder, teacher.config, parts.dataset),
         stop,
         folder / "unused",  # only series have a forecast to draw
         resume=resume,

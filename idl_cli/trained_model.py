@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Literal, cast
@@ -35,18 +37,40 @@ def trained_model(run: Path, checkpoint: Literal["best", "last"] = "best") -> nn
     return model
 
 
-def read_trained(folder: Path, checkpoint: Literal["best", "last"]) -> Checkpoint:
-    """The checkpoint in a folder that was asked for. Raises: InputError: absent or damaged."""
+def _warn(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def read_trained(
+    folder: Path, checkpoint: Literal["best", "last"], say: Callable[[str], None] = _warn
+) -> Checkpoint:
+    """The checkpoint in a folder that was asked for.
+
+    Args:
+        say: told what was passed over, where `last` is damaged and the one before it is taken.
+
+    Raises: InputError: absent or damaged.
+    """
     checkpoints = CheckpointFolder(folder)
     try:
         if checkpoint == "best":
             return checkpoints.load_best()
-        last, _, _ = checkpoints.load()
+        last, problems = checkpoints.load_last()
     except CheckpointError as error:
         raise InputError(str(error)) from error
     if last is None:
         raise InputError(f"no checkpoint in '{folder}'")
+    if problems:
+        say(f"warning: {problems[0]}; the one before it is taken, of step {last.step}")
     return last
+
+
+def resumed_checkpoint(folder: Path) -> Checkpoint | None:
+    """The one that a training goes on from, if it has saved one. Raises: InputError: damaged."""
+    try:
+        return CheckpointFolder(folder).load_last()[0]
+    except CheckpointError as error:
+        raise InputError(str(error)) from error
 
 
 def load_trained(model: nn.Module, checkpoint: Checkpoint, run: Path) -> None:

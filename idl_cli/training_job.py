@@ -23,6 +23,7 @@ from idl_cli.run_directory import RunDirectory
 from idl_cli.saved_tokenizer import write_tokenizer
 from idl_cli.schema import TrainConfig, WandbConfig, as_plain, train_config
 from idl_cli.stop_signals import StopSignals
+from idl_cli.trained_model import resumed_checkpoint
 from idl_cli.training_parts import Ingredients, Outcome, build_parts, fingerprint
 from idl_cli.training_ranks import follow, lead
 from idl_cli.typed_words import typed_word
@@ -54,14 +55,15 @@ def compute(job: Job) -> float:
         config = with_initial_options(config, begin.words)
         begin = replace(begin, config=config)
     devices = choose_devices(config.trainer)
+    trained = None if old is None else resumed_checkpoint(old / "checkpoints")
     if ranks := Ranks.of_environment():
         device = ranks.device(devices)
-        parts = build_parts(config, device, job.screen.loading)
+        parts = build_parts(config, device, job.screen.loading, trained, job.screen.say)
         with process_group(device, ranks) as team:
             job.facts |= _facts_before(parts, [device] * team.count)
             return _compute(job, begin, parts, [device], team)
     here = devices[0] if len(devices) == 1 else torch.device("cpu")
-    parts = build_parts(config, here, job.screen.loading)
+    parts = build_parts(config, here, job.screen.loading, trained, job.screen.say)
     job.facts |= _facts_before(parts, devices)
     return _compute(job, begin, parts, devices, Team())
 
@@ -143,7 +145,7 @@ def _open_directory(
             directory, resume = _reopen(begin.old, mark)
             job.directory = directory
         directory.write_settings(as_plain(begin.config), begin.words)
-        if not resume and isinstance(dataset, TextDataset):
+        if isinstance(dataset, TextDataset):  # an earlier attempt may have ended before it
             write_tokenizer(directory.path, dataset.tokenizer)
     except BaseException:
         team.first({})  # the other ranks wait to be told

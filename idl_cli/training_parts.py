@@ -15,12 +15,15 @@ from torch import nn
 from idl_cli import build
 from idl_cli.errors import InputError, RunFailed
 from idl_cli.forecast import draw_forecast, persistence_figures
-from idl_cli.initial_model import load_initial
+from idl_cli.initial_model import initial_checkpoint, load_initial
 from idl_cli.memory import is_out_of_memory, out_of_memory
+from idl_cli.recorded_run import check_fit
 from idl_cli.schema import ImplicitConfig, ModelConfig, TrainConfig, as_plain
 from idl_cli.solver_watch import SolverWatch
+from idl_cli.trained_normalisation import as_trained, kept_normalisation, targets_like_inputs
 from idl_core.training import (
     Callback,
+    Checkpoint,
     CheckpointError,
     CheckpointFolder,
     Figures,
@@ -88,17 +91,38 @@ def fingerprint(model: ModelConfig, dataset: Dataset) -> str:
     return json.dumps(facts, sort_keys=True)
 
 
+def checkpoint_folder(path: Path, model: ModelConfig, dataset: Dataset) -> CheckpointFolder:
+    """The checkpoints of a model of a configuration that is trained on a data set."""
+    return CheckpointFolder(path, fingerprint(model, dataset), kept_normalisation(dataset))
+
+
 def build_parts(
-    config: TrainConfig, device: torch.device, progress: Callable[[str, int, int | None], None]
+    config: TrainConfig,
+    device: torch.device,
+    progress: Callable[[str, int, int | None], None],
+    trained: Checkpoint | None = None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Ingredients:
-    """All that a training is made of, on its device. Raises: InputError."""
+    """All that a training is made of, on its device.
+
+    Args:
+        trained: whose weights the model is to have, and behind whose normalisation it goes on;
+            None: those of `model.init_from`, if any.
+
+    Raises: InputError.
+    """
     dataset = build.build_dataset(config.data, config.seed, progress)
+    if getattr(config.model, "differences", False):
+        dataset = targets_like_inputs(dataset)
+    if trained := trained or initial_checkpoint(config.model):
+        check_fit(dataset, trained)
+        dataset = as_trained(dataset, trained, say)
+    dataset = dataset.to(device)
     task = build.build_task(dataset, config.trainer.monitor)
     torch.manual_seed(config.seed)
     model = build.build_model(config.model, dataset)
     model = model.to(device, torch.float64 if config.trainer.precision == "64" else None)
     optimizer = build.build_optimizer(config.optimizer, model.parameters())
-    dataset = dataset.to(device)
     if getattr(config.model, "kernel", "auto") == "triton":
         build.try_once(model, dataset)
     return Ingredients(config, dataset, model, task, optimizer)

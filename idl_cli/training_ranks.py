@@ -13,8 +13,8 @@ from idl_cli.job import Interrupted
 from idl_cli.run_directory import RunDirectory
 from idl_cli.schema import as_plain
 from idl_cli.stop_signals import StopSignals
-from idl_cli.training_parts import Ingredients, Outcome, fingerprint, train_parts
-from idl_core.training import Callback, Callbacks, CheckpointFolder, Team
+from idl_cli.training_parts import Ingredients, Outcome, checkpoint_folder, train_parts
+from idl_core.training import Callback, Callbacks, Team
 
 
 def lead(
@@ -36,10 +36,9 @@ def lead(
 
     Raises: InputError, RunFailed.
     """
-    mark, config = fingerprint(parts.config.model, parts.dataset), parts.config
+    config = parts.config
     plan: dict[str, Any] = {
         "checkpoints": str(directory.checkpoints),
-        "fingerprint": mark,
         "forecast": str(directory.figures / FORECAST),
         "resume": resume,
     }
@@ -49,7 +48,7 @@ def lead(
         plan |= {"config": as_plain(config)}
         return Outcome.of_plain(run_pool(plan, devices, callback, say, stop))
     team.first(plan)
-    checkpoints = CheckpointFolder(directory.checkpoints, mark)
+    checkpoints = checkpoint_folder(directory.checkpoints, config.model, parts.dataset)
     forecast = Path(plan["forecast"])
     return train_parts(
         parts, callback, say, checkpoints, stop, forecast, resume=resume, team=team, fitted=fitted
@@ -61,7 +60,7 @@ def follow(parts: Ingredients, stop: StopSignals, team: Team) -> Outcome:
     plan: dict[str, Any] = team.first({})
     if not plan:  # rank 0 was refused its directory, and says so
         raise SystemExit(2)
-    checkpoints = CheckpointFolder(Path(plan["checkpoints"]), plan["fingerprint"])
+    checkpoints = checkpoint_folder(Path(plan["checkpoints"]), parts.config.model, parts.dataset)
     outcome = train_parts(
         parts,
         Callback(),

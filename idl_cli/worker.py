@@ -31,8 +31,9 @@ def _train(folder: Path, channel: Channel) -> None:
     from idl_cli.ranks import process_group
     from idl_cli.schema import train_config
     from idl_cli.stop_signals import StopSignals
-    from idl_cli.training_parts import build_parts, train_parts
-    from idl_core.training import Callback, CheckpointFolder
+    from idl_cli.trained_model import resumed_checkpoint
+    from idl_cli.training_parts import build_parts, checkpoint_folder, train_parts
+    from idl_core.training import Callback
 
     job: dict[str, Any] = json.loads((folder / "job.json").read_text())
     if job["threads"] is not None:
@@ -41,13 +42,15 @@ def _train(folder: Path, channel: Channel) -> None:
     config = train_config(job["config"])
     asked = folder / "stop"
     with process_group(device) as team, StopSignals() as stop:
-        parts = build_parts(config, device, lambda what, done, total: None)
+        checkpoints = Path(job["checkpoints"])
+        trained = resumed_checkpoint(checkpoints) if job["resume"] else None
+        parts = build_parts(config, device, lambda what, done, total: None, trained)
         say: Callable[[str], None] = channel.say if team.rank == 0 else lambda text: None
         outcome = train_parts(
             parts,
             Telling(channel) if team.rank == 0 else Callback(),
             say,
-            CheckpointFolder(Path(job["checkpoints"]), job["fingerprint"]),
+            checkpoint_folder(checkpoints, config.model, parts.dataset),
             lambda: stop() or (team.rank == 0 and asked.exists()),
             Path(job["forecast"]),
             resume=job["resume"],

@@ -38,7 +38,7 @@ class Checkpoint:
     state: dict[str, Any]
 
     @property
-    def step(self) -> object:
+    def step(self) -> int | None:
         """The step that it was made at; None where it does not say."""
         progress = self.state.get("progress")
         return progress.get("step") if isinstance(progress, dict) else None
@@ -96,24 +96,30 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 class CheckpointFolder:
-    """The checkpoints of one run: `best`, `last`, and the one before `last`.
+    """The checkpoints of one run: `best` and `last`, and the ones before them.
 
     `fingerprint` names what the checkpoints belong to (a digest of the configuration of the model,
-    say); a checkpoint with another one is refused.
+    say); a checkpoint with another one is refused. `constants` are tensors that every checkpoint
+    of the folder holds beside those that change, such as how the model's inputs are normalised.
 
     `last` knows which `best` it goes with (`best_step`). A crash between writing the two must not
     leave a `best` that is ahead of `last`, or training on from `last` would compare itself with its
-    own future: a new best waits as `pending` until its `last` is on disk.
+    own future: a new best waits as `pending` until its `last` is on disk, and the best before it
+    stays, for the `last` before.
     """
 
-    def __init__(self, folder: Path, fingerprint: str = "") -> None:
+    def __init__(
+        self, folder: Path, fingerprint: str = "", constants: Mapping[str, Tensor] | None = None
+    ) -> None:
         self.folder = Path(folder)
         self.fingerprint = fingerprint
+        self.constants = dict(constants or {})
         self.best = self.folder / "best.safetensors"
         self.last = self.folder / "last.safetensors"
         self.previous = self.folder / "previous.safetensors"
         self._newest = self.folder / "newest.safetensors"
         self._pending = self.folder / "pending.safetensors"
+        self._best_before = self.folder / "best_before.safetensors"
 
     def save(self, last: Checkpoint, best: Checkpoint | None) -> None:
         """Replace `last`, keeping the one before it, and `best` where a new one is given.
@@ -128,13 +134,32 @@ class CheckpointFolder:
             os.replace(self.last, self.previous)
         os.replace(self._newest, self.last)
         if best is not None:
-            os.replace(self._pending, self.best)
+            self._install_best()
         _sync_folder(self.folder)
 
     def save_best(self, best: Checkpoint) -> None:
         """Replace `best` alone. Raises: OSError, with the old one still there."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._write(self.best, best)
+        self._write(self._pending, best)
+        self._install_best()
+        _sync_folder(self.folder)
+
+    def _install_best(self) -> None:
+        if self.best.exists():
+            os.replace(self.best, self._best_before)
+        os.replace(self._pending, self.best)
+
+    def load_last(self) -> tuple[Checkpoint | None, list[str]]:
+        """The newest whole checkpoint (None: none was written), and a line for each passed over.
+
+        Raises: CheckpointError where there are files but no whole one.
+        """
+        problems: list[str] = []
+        # A crash while saving leaves the names in this order of age.
+        last = self._first_whole((self._newest, self.last, self.previous), problems)
+        if last is None and problems:
+            raise CheckpointError(problems[0])
+        return last, problems
 
     def load(self) -> tuple[Checkpoint | None, Checkpoint | None, list[str]]:
         """The newest whole checkpoint and the best one that goes with it.
@@ -143,20 +168,17 @@ class CheckpointFolder:
             damaged; a line in `problems` for every file passed over.
         Raises: CheckpointError where there are files but no whole `last`.
         """
-        problems: list[str] = []
-        # A crash while saving leaves the names in this order of age.
-        last = self._first_whole((self._newest, self.last, self.previous), problems)
-        if last is None:
-            if problems:
-                raise CheckpointError(problems[0])
-            return None, None, []
-        best_step = last.state.get("best_step")
+        last, problems = self.load_last()
+        best_step = None if last is None else last.state.get("best_step")
         if best_step is None:
             return last, None, problems
-        candidates = [self._first_whole((p,), problems) for p in (self._pending, self.best)]
-        whole = [best for best in candidates if best is not None]
-        matching = [best for best in whole if best.step == best_step]
-        best = next(iter(matching or whole[-1:]), None)
+        best = None
+        for path in (self._pending, self.best, self._best_before):
+            found = self._first_whole((path,), problems)
+            if found is None or found.step is None or found.step > best_step:
+                continue  # a later one would be the future of what is gone on with
+            if best is None or best.step != best_step:
+                best = found
         if best is None:
             problems.append(
                 f"no best checkpoint in '{self.folder}': the next evaluation is the best"
@@ -192,7 +214,7 @@ class CheckpointFolder:
 
     def _write(self, path: Path, checkpoint: Checkpoint) -> None:
         state = {**checkpoint.state, "fingerprint": self.fingerprint}
-        write_checkpoint(path, checkpoint.tensors, state)
+        write_checkpoint(path, checkpoint.tensors | self.constants, state)
 
 
 def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], prefix: str = "model.") -> None:

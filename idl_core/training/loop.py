@@ -232,6 +232,7 @@ class _Loop:
         self.steps_per_epoch = math.ceil(len(train) / settings.batch_size)
         self.total_steps = settings.total_steps(len(train))
         self.saved_at = -math.inf
+        self.saved_step: int | None = None
         self.epoch_ended = False
 
     def restore(self) -> None:
@@ -243,6 +244,7 @@ class _Loop:
             self.callback.on_problem(problem)
         if last is not None:
             self.state.restore(last, best, self.model, self.optimizer, self.team)
+            self.saved_step = None if problems else last.step
 
     def start(self) -> None:
         self.callback.on_start(
@@ -320,7 +322,9 @@ class _Loop:
 
     def save(self) -> None:
         """Write the newest state, and the best weights where they are not on disk yet."""
-        if self.checkpoints is None:
+        # At the end of a pass, say, which also ends the training: a second time would leave two of
+        # the same, and nothing to go back to.
+        if self.checkpoints is None or self.team.first(self.saved_step == self.state.progress.step):
             return
         self.state.refuse_non_finite(self.model)
         last = self.state.capture(self.model, self.optimizer, self.team)
@@ -334,6 +338,7 @@ class _Loop:
         else:
             if best:
                 best.saved = True
+            self.saved_step = self.state.progress.step
             self.callback.on_save(self.state.progress)
         self.saved_at = time.monotonic()
 

@@ -131,7 +131,9 @@ class TrainingState:
                 self.window = []
             if best is not None:
                 weights = {
-                    name.removeprefix("model."): tensor for name, tensor in best.tensors.items()
+                    name.removeprefix("model."): tensor
+                    for name, tensor in best.tensors.items()
+                    if name.startswith("model.")
                 }
                 progress = Progress(**best.state["progress"])
                 self.best = Best(weights, progress, dict(best.state["figures"]), saved=True)

@@ -62,18 +62,18 @@ class Classification:
         return {"loss": loss / count, "accuracy": correct / count}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Regression:
     """Values (b, q) or (b,) against values of that shape: mean squared error and its relatives.
 
     `loss` is the mean squared error of the values as they are trained on, the other figures are in
-    the units of `center + scale * values`. `r2` and `mape` are those of scikit-learn: r2 is
-    averaged over the q outputs, a constant output counts 1 where it is met exactly and 0 where not,
-    and `mape` is a fraction, not a percentage.
+    the units of `center + scale * values`, one center and scale for all outputs or (q,). `r2` and
+    `mape` are those of scikit-learn: r2 is averaged over the q outputs, a constant output counts 1
+    where it is met exactly and 0 where not, and `mape` is a fraction, not a percentage.
     """
 
-    center: float = 0.0
-    scale: float = 1.0
+    center: float | Tensor = 0.0
+    scale: float | Tensor = 1.0
 
     name: ClassVar[str] = "regression"
     figure_names: ClassVar[tuple[str, ...]] = ("loss", "mse", "mae", "mape", "r2")
@@ -83,15 +83,16 @@ class Regression:
         return functional.mse_loss(outputs, targets.reshape(outputs.shape))
 
     def measure(self, outputs: Tensor, targets: Tensor, loss: Tensor) -> Measure:
-        outputs = outputs.detach().reshape(len(outputs), -1).double() * self.scale + self.center
-        targets = targets.reshape(outputs.shape).double() * self.scale + self.center
+        outputs = outputs.detach().reshape(len(outputs), -1).double() * self.scale
+        # About the center, without which squares of what is far from zero swallow their spread.
+        targets = targets.reshape(outputs.shape).double() * self.scale
         error = outputs - targets
         smallest = torch.finfo(torch.float64).eps  # as scikit-learn: a target of 0 divides by this
         sums = torch.stack(
             (
                 error.square().sum(0),
                 error.abs().sum(0),
-                (error.abs() / targets.abs().clamp(min=smallest)).sum(0),
+                (error.abs() / (targets + self.center).abs().clamp(min=smallest)).sum(0),
                 targets.sum(0),
                 targets.square().sum(0),
                 torch.full_like(targets[0], len(targets)),
@@ -109,10 +110,10 @@ class Regression:
         varies = spread > 1e-14 * total_squared
         exact = (squared == 0).double()
         r2 = torch.where(varies, 1 - squared / spread.where(varies, 1.0), exact)
-        mse = (squared / count).mean().item()
+        mse = squared / count
         return {
-            "loss": mse / self.scale**2,
-            "mse": mse,
+            "loss": (mse / self.scale**2).mean().item(),
+            "mse": mse.mean().item(),
             "mae": (absolute / count).mean().item(),
             "mape": (relative / count).mean().item(),
             "r2": r2.mean().item(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import yaml
 
 from idl_core.training import CheckpointFolder
+from idl_datasets import load
 
 from .conftest import Answer, Idl
 
@@ -44,17 +46,94 @@ def test_validation_split_and_last_weights(idl: Idl, trained: Answer) -> None:
     assert answer.summary["steps"] == trained.summary["steps"]
 
 
-def test_other_data_of_the_same_shape(idl: Idl, trained: Answer, tmp_path: Path) -> None:
+def figures_by_hand(run: Path, arrays: Path, x: np.ndarray, y: np.ndarray) -> dict[str, float]:
+    """Loss and accuracy of the best weights of an implicit model, by NumPy in float64.
+
+    Inputs are normalised by what the training saw: train rows of `arrays`, without validation's.
+    """
+    seen = load("arrays", path=arrays, val_fraction=0.1, seed=0).train.x.double().numpy()
+    weights = CheckpointFolder(run / "checkpoints").load_best().tensors
+    A, B, C, D = (weights[f"model.{name}"].double().numpy() for name in "ABCD")
+    U = ((x - seen.mean(0)) / seen.std(0)).T
+    X = np.zeros((len(A), len(x)))
+    for _ in range(2000):
+        X = np.maximum(A @ X + B @ U, 0)
+    scores = C @ X + D @ U
+    logs = scores - np.log(np.exp(scores).sum(0))
+    return {
+        "loss": float(-logs[y, np.arange(len(y))].mean()),
+        "accuracy": float((scores.argmax(0) == y).mean()),
+    }
+
+
+def test_other_data_of_the_same_shape(
+    idl: Idl, trained: Answer, arrays: Path, tmp_path: Path
+) -> None:
     x, y = np.eye(3, 6, dtype=np.float32), np.arange(3)
     np.savez(tmp_path / "other.npz", x_train=x, y_train=y, x_test=2 * x, y_test=y)
     answer = idl("eval", "run=trained", "data.path=other.npz", "data.val_fraction=0")
     assert answer.code == 0, answer.err
-    assert answer.summary["test"] != trained.summary["test"]
+    expected = figures_by_hand(trained.run, arrays, 2 * x, y)
+    assert answer.summary["test"] == pytest.approx(expected, rel=1e-5)
     assert answer.summary["evaluated"]["data"] == "arrays"
     answer = idl("eval", "run=trained", "data=arrays", "data.path=other.npz",
                  "data.val_fraction=0", "split=val")  # fmt: skip
     assert answer.code == 2
     assert "split=val" in answer.err
+
+
+def test_figures_do_not_depend_on_the_train_rows_that_come_along(
+    idl: Idl, trained: Answer, arrays: Path, tmp_path: Path
+) -> None:
+    with np.load(arrays) as file:
+        whole = dict(file)
+    np.savez(tmp_path / "shift.npz", **whole | {"x_train": 5 + 3 * whole["x_train"]})
+    for words in ("data.path=shift.npz", "data.val_fraction=0.8"):
+        answer = idl("eval", "run=trained", words)
+        assert answer.code == 0, answer.err
+        assert answer.summary["test"] == trained.summary["test"]
+        assert "warning" not in answer.err
+    np.savez(tmp_path / "bytes.npz", **whole | {"x_train": 255 * whole["x_train"]})
+    answer = idl("eval", "run=trained", "data.path=bytes.npz")
+    assert "they must be in the same units" in answer.err
+
+
+def test_a_checkpoint_that_kept_no_normalisation_takes_that_of_the_data(
+    idl: Idl, trained: Answer, arrays: Path, tmp_path: Path
+) -> None:
+    folder = CheckpointFolder(trained.run / "checkpoints")
+    best = folder.load_best()
+    older = {name: tensor for name, tensor in best.tensors.items() if name.startswith("model.")}
+    CheckpointFolder(folder.folder, best.state["fingerprint"]).save_best(
+        replace(best, tensors=older)
+    )
+    answer = idl("eval", "run=trained")
+    assert "kept no normalisation" in answer.out + answer.err
+    assert answer.summary["test"] == trained.summary["test"]
+
+
+def test_the_same_values_in_another_shape(
+    idl: Idl, trained: Answer, arrays: Path, tmp_path: Path
+) -> None:
+    with np.load(arrays) as file:
+        whole = dict(file)
+    for name in ("x_train", "x_test"):
+        whole[name] = whole[name].reshape(-1, 2, 3)
+    np.savez(tmp_path / "pictures.npz", **whole)
+    answer = idl("eval", "run=trained", "data.path=pictures.npz")
+    assert answer.code == 0, answer.err
+    assert answer.summary["test"] == pytest.approx(trained.summary["test"], rel=1e-6)
+
+
+def test_the_checkpoint_before_a_damaged_one_is_said(idl: Idl, trained: Answer) -> None:
+    last = trained.run / "checkpoints" / "last.safetensors"
+    last.write_bytes(last.read_bytes()[:-1])
+    answer = idl("eval", "run=trained", "checkpoint=last")
+    assert answer.code == 0, answer.err
+    assert answer.summary["steps"] < trained.summary["steps"]
+    assert "last.safetensors' is damaged" in answer.out + answer.err
+    said = f"the one before it is taken, of step {answer.summary['steps']}"
+    assert said in answer.out + answer.err
 
 
 def test_several_runs_in_one_table(idl: Idl, trained: Answer, tiny: list[str]) -> None:

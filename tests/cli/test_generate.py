@@ -77,6 +77,15 @@ def test_resuming_on_a_text_of_other_characters_is_refused(
     assert (trained.run / "tokenizer.json").read_bytes() == before
 
 
+def test_a_run_that_was_killed_before_its_tokenizer_was_written(idl: Idl, trained: Answer) -> None:
+    path = trained.run / "tokenizer.json"
+    before = path.read_bytes()
+    path.unlink()
+    assert idl("train", "trainer.resume=trained", "trainer.max_steps=21").code == 0
+    assert path.read_bytes() == before
+    assert idl("generate", "run=trained", "prompt=fox ", "max_new_tokens=3").code == 0
+
+
 def test_generation_past_the_context(idl: Idl, trained: Answer) -> None:
     typed = ["run=trained", "prompt=fox ", "max_new_tokens=50", "seed=1", "top_k=5"]
     answer = idl("generate", *typed)

@@ -94,6 +94,25 @@ def test_training_goes_on_from_it(idl: Idl, learned: Answer, arrays: Path) -> No
     assert yaml.safe_load((again.run / "config.yaml").read_text())["model"]["kappa"] == 0.999
 
 
+def test_other_data_are_seen_as_those_of_the_run_it_begins_from(
+    idl: Idl, learned: Answer, arrays: Path, tmp_path: Path
+) -> None:
+    with np.load(arrays) as file:
+        whole = dict(file)
+    np.savez(tmp_path / "shift.npz", **whole | {"x_train": 5 + 3 * whole["x_train"]})
+    other = ["data=arrays", "data.path=shift.npz"]
+    answer = idl("train", *other, "model.init_from=learned", "trainer.max_epochs=1",
+                 "optimizer.lr=1e-30", "hydra.run.dir=tuned")  # fmt: skip
+    assert answer.code == 0, answer.err
+    assert answer.summary["test"] == pytest.approx(learned.summary["test"], abs=1e-4)
+    assert idl("eval", "run=tuned").summary["test"] == answer.summary["test"]
+    answer = idl("sim", "teacher=learned", *other)
+    assert answer.code == 0, answer.err
+    assert answer.summary["teacher"] == pytest.approx(learned.summary["teacher"], rel=1e-6)
+    again = idl("eval", f"run={answer.run}", f"data.path={arrays}")
+    assert again.summary["test"] == pytest.approx(answer.summary["test"], rel=1e-4)
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

@@ -38,7 +38,7 @@ def test_the_run_directory_is_what_design_says(idl: Idl, tiny: list[str], tmp_pa
         "config.yaml", "overrides.yaml", "metrics.jsonl", "checkpoints", "figures", "summary.json",
     }  # fmt: skip
     assert {path.name for path in (run / "checkpoints").iterdir()} == {
-        "best.safetensors", "last.safetensors", "previous.safetensors",
+        "best.safetensors", "best_before.safetensors", "last.safetensors", "previous.safetensors",
     }  # fmt: skip
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]  # and nothing elsewhere
 

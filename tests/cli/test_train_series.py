@@ -109,6 +109,34 @@ def test_evaluation_finds_the_figures_again(idl: Idl, values: np.ndarray) -> Non
     assert "unknown key 'data.block_size'" in wrong.err
 
 
+def test_other_rows_are_scaled_as_those_of_the_training(
+    idl: Idl, values: np.ndarray, tmp_path: Path
+) -> None:
+    trained = train(idl, "model=gru")
+    train_rows = ROWS[0]
+    # What the windows of the test split do not see does not matter to their figures.
+    other = np.concatenate([3 * values[:train_rows] - 900, values[train_rows:]])
+    (tmp_path / "other.csv").write_text("\n".join(["heat", *(repr(v) for v in other.tolist())]))
+    answer = idl("eval", "run=trained", "data.path=other.csv")
+    assert answer.code == 0, answer.err
+    assert answer.summary["test"] == trained.summary["test"]
+    assert answer.summary["persistence"]["test"] == trained.summary["persistence"]["test"]
+
+
+def test_a_series_far_from_zero_is_learnt_as_one_that_is_near(
+    idl: Idl, values: np.ndarray, tmp_path: Path
+) -> None:
+    near = train(idl, "model=gru")
+    lines = [repr(1e8 + value) for value in values.tolist()]
+    (tmp_path / "far.csv").write_text("\n".join(["heat", *lines]))
+    far = idl("train", *words("data.path=far.csv", "model=gru", "hydra.run.dir=far"))
+    assert far.code == 0, far.err
+    expected = persistence_truth(1e8 + values, ROWS[0] + ROWS[1], sum(ROWS))
+    for name in ("mse", "mae", "r2"):
+        assert far.summary["persistence"]["test"][name] == pytest.approx(expected[name], rel=1e-4)
+        assert far.summary["test"][name] == pytest.approx(near.summary["test"][name], rel=1e-3)
+
+
 def test_the_spy_plot_of_an_rnn(idl: Idl, values: np.ndarray) -> None:
     train(idl, "model=rnn")
     assert "matrices.png" in idl("plot", "run=trained").out
@@ -167,3 +195,41 @@ def test_arrays_can_hold_sequences(idl: Idl, tmp_path: Path) -> None:
     answer = idl("train", "model=gru", "data=arrays", "data.path=b.npz")
     assert (answer.code, answer.err.count("\n")) == (2, 1)
     assert "it must be (time, features)" in answer.err
+
+
+def test_differences_of_arrays_begin_as_persistence(
+    idl: Idl, values: np.ndarray, tmp_path: Path
+) -> None:
+    x = np.stack([values[start : start + 10] for start in range(200)])[:, :, None]
+    y = values[10:210, None] + 0.0
+    np.savez(tmp_path / "a.npz", x_train=x[:150], y_train=y[:150], x_test=x[150:], y_test=y[150:])
+    typed = ["data=arrays", "data.path=a.npz", "model=gru", "model.differences=true",
+             "optimizer.lr=1e-30", "trainer.max_epochs=1"]  # fmt: skip
+    answer = idl("train", *typed, "hydra.run.dir=run")
+    assert answer.code == 0, answer.err
+    truth = metrics.mean_squared_error(y[150:], x[150:, -1])
+    assert answer.summary["test"]["mse"] == pytest.approx(truth, rel=1e-4)
+    assert idl("eval", "run=run").summary["test"] == close(answer.summary["test"])
+    np.savez(tmp_path / "a.npz", x_train=x[:150], y_train=np.arange(150) % 2, x_test=x[150:],
+             y_test=np.arange(50) % 2)  # fmt: skip
+    answer = idl("train", *typed)
+    assert (answer.code, answer.err.count("\n")) == (2, 1)
+    assert "model.differences=true predicts the next value, but data=arrays has" in answer.err
+
+
+def test_targets_of_arrays_may_have_any_units(idl: Idl, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, 5))
+    y = 200_000 + 50_000 * (x @ rng.normal(size=(5, 1)))
+    found = []
+    for name, values in (("own", y), ("unit", (y - 200_000) / 50_000)):
+        np.savez(tmp_path / f"{name}.npz", x_train=x[:150], y_train=values[:150],
+                 x_test=x[150:], y_test=values[150:])  # fmt: skip
+        answer = idl("train", "data=arrays", f"data.path={name}.npz", "model=mlp",
+                     "trainer.max_epochs=10")  # fmt: skip
+        assert answer.code == 0, answer.err
+        found.append(answer.summary["test"])
+    own, unit = found
+    assert own["r2"] > 0.9
+    assert own["r2"] == pytest.approx(unit["r2"], abs=1e-4)
+    assert own["mae"] == pytest.approx(50_000 * unit["mae"], rel=1e-3)

@@ -53,7 +53,7 @@ def test_targets_of_one_dimension_become_a_column(float_arrays: Arrays, write_np
         "arrays", path=write_npz(float_arrays, y_train=y[:60], y_test=y[60:]), val_fraction=0
     )
     assert (data.task, data.output_dim, data.class_names) == ("regression", 1, ())
-    np.testing.assert_array_equal(data.test.y.numpy(), y[60:, None].astype(np.float32))
+    np.testing.assert_array_equal(data.test.y.numpy(), y[60:, None])
 
 
 def test_constant_features_stay_harmless(
@@ -64,9 +64,36 @@ def test_constant_features_stay_harmless(
     x = np.full((60, 4), [0.1, 1e8, -7.3, 0.0])
     test = np.full((20, 4), [0.2, 1e8, -7.3, 0.0])
     data = load("arrays", path=write_npz(float_arrays, x_train=x, x_test=test))
-    assert data.train.std.tolist() == [1, 1, 1, 1]
+    assert data.normalisation.std.tolist() == [1, 1, 1, 1]
     inputs, _ = data.test.batch(torch.tensor([0]))
     np.testing.assert_allclose(inputs.numpy(), [[0.1, 0, 0, 0]], atol=1e-6)
+
+
+def test_targets_are_scaled_by_the_train_split(
+    float_arrays: Arrays, write_npz: Any, rng: np.random.Generator
+) -> None:
+    # 1e9 is no place for float32, whose neighbours there are 64 apart.
+    y = rng.normal(size=(80, 3)) * [1.0, 1e-3, 0.0] + [1e9, -2.0, 5.0]
+    data = load("arrays", path=write_npz(float_arrays, y_train=y[:60], y_test=y[60:]))
+    center, scale = data.train.y.numpy().mean(0), data.train.y.numpy().std(0)
+    scale[2] = 1  # a constant is only shifted
+    np.testing.assert_array_equal(data.test.y.numpy(), y[60:])
+    _, targets = data.test.batch(torch.arange(20))
+    assert targets.dtype == torch.float32
+    np.testing.assert_allclose(targets.numpy(), (y[60:] - center) / scale, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(data.normalisation.own_units(targets).numpy(), y[60:], rtol=1e-12,
+                               atol=1e-6)  # fmt: skip
+
+
+def test_a_feature_of_sequences_has_one_scale_at_every_step(
+    float_arrays: Arrays, write_npz: Any, rng: np.random.Generator
+) -> None:
+    x = rng.normal(size=(80, 5, 2)) * [3.0, 0.1] + [7.0, -1.0] + np.arange(5)[:, None]
+    data = load("arrays", path=write_npz(float_arrays, x_train=x[:60], x_test=x[60:]),
+                val_fraction=0)  # fmt: skip
+    inputs, _ = data.test.batch(torch.arange(20))
+    mean, std = x[:60].mean((0, 1)), x[:60].std((0, 1))
+    np.testing.assert_allclose(inputs.numpy(), (x[60:] - mean) / std, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["x_train", "y_train", "x_test", "y_test"])

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from idl_datasets import Dataset, DatasetError, Split, load
+from idl_datasets import Dataset, DatasetError, Normalisation, Split, load
 
 DIGIT_NAMES = tuple(str(digit) for digit in range(10))
 CIFAR_NAMES = (
@@ -125,7 +125,7 @@ def test_arrays_are_those_of_the_source(case: Any, get: Callable[..., Dataset]) 
         x, y = truth[f"x_{suffix}"], truth[f"y_{suffix}"]
         expected = torch.uint8 if x.dtype == np.uint8 else torch.float32
         assert split.x.dtype == expected
-        assert split.y.dtype == (torch.int64 if case["classes"] else torch.float32)
+        assert split.y.dtype == (torch.int64 if case["classes"] else torch.float64)
         np.testing.assert_array_equal(split.x.numpy(), x.astype(split.x.numpy().dtype))
         np.testing.assert_array_equal(split.y.numpy(), y.astype(split.y.numpy().dtype))
 
@@ -153,14 +153,31 @@ def test_normalisation_is_that_of_the_train_split(get: Callable[..., Dataset]) -
     mean, std = x.mean(axes), x.std(axes)
     std[std < 1e-12] = 1  # NumPy's deviation of a constant is its rounding error
     mean, std = mean.reshape(expected_shape), std.reshape(expected_shape)
-    np.testing.assert_allclose(data.train.mean.numpy(), mean, rtol=1e-6, atol=1e-9)
-    np.testing.assert_allclose(data.train.std.numpy(), std, rtol=1e-5)
+    np.testing.assert_allclose(data.normalisation.mean.numpy(), mean, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(data.normalisation.std.numpy(), std, rtol=1e-5)
     for split in (data.train, data.val, data.test):
         inputs, _ = everything(split)
         assert inputs.dtype == np.float32
         truth = (split.x.numpy().astype(np.float64) - mean) / std
         # float32 keeps 7 digits of an offset of 1,000 times the deviation.
         np.testing.assert_allclose(inputs, truth, atol=1e-4)
+
+
+def test_another_normalisation_is_that_of_every_split(get: Callable[..., Dataset]) -> None:
+    data = get(val_fraction=0.25, seed=3)
+    other = Normalisation(
+        data.normalisation.mean + 3, 2 * data.normalisation.std,
+        torch.tensor([1.0], dtype=torch.float64), torch.tensor([4.0], dtype=torch.float64),
+    )  # fmt: skip
+    seen = data.normalised(other)
+    assert (seen.name, seen.normalisation) == (data.name, other)
+    for name in ("train", "val", "test"):
+        inputs, targets = everything(getattr(seen, name))
+        x = getattr(data, name).x.numpy().astype(np.float64)
+        truth = (x - other.mean.numpy()) / other.std.numpy()
+        np.testing.assert_allclose(inputs, truth, atol=1e-4)
+        y = getattr(data, name).y.numpy()
+        np.testing.assert_allclose(targets, y if data.class_names else (y - 1) / 4, atol=1e-6)
 
 
 def test_batch_picks_the_rows_asked_for(get: Callable[..., Dataset]) -> None:
@@ -238,7 +255,8 @@ def test_it_moves_as_a_whole(get: Callable[..., Dataset]) -> None:
     moved = data.to("meta")
     assert moved.val is not None
     for split in (moved.train, moved.val, moved.test):
-        tensors = (split.x, split.y, split.mean, split.std)
+        seen = split.normalisation
+        tensors = (split.x, split.y, seen.mean, seen.std, seen.center, seen.scale)
         assert {tensor.device.type for tensor in tensors} == {"meta"}
     assert len(moved.train) == len(data.train)
     assert (moved.name, moved.input_shape) == (data.name, data.input_shape)

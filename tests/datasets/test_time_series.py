@@ -62,7 +62,8 @@ def test_rows_can_be_counted_out(file: Path) -> None:
 def test_own_units_and_persistence(file: Path, series: np.ndarray) -> None:
     data = load("timeseries", path=file, column="OT", look_back=5, horizon=3, val_fraction=0)
     truth = np.stack([series[start : start + 3] for start in range(80, 98)])
-    own_units = data.denormalise(data.test.y).numpy()
+    np.testing.assert_array_equal(data.test.y.numpy(), truth)
+    own_units = data.denormalise(data.test.targets()).numpy()
     np.testing.assert_allclose(own_units, truth, rtol=1e-5)
     guess = data.denormalise(data.persistence(data.test)).numpy()
     np.testing.assert_allclose(guess, np.repeat(series[79:97, None], 3, 1), rtol=1e-5)
@@ -70,7 +71,31 @@ def test_own_units_and_persistence(file: Path, series: np.ndarray) -> None:
 
 def test_windows_share_the_memory_of_the_series(file: Path) -> None:
     data = load("timeseries", path=file, column="OT", look_back=20)
-    assert data.train.x.untyped_storage().nbytes() == 100 * 4
+    assert data.train.x.untyped_storage().nbytes() == 100 * 8
+    assert data.test.y.untyped_storage().data_ptr() == data.train.x.untyped_storage().data_ptr()
+
+
+def test_a_series_far_from_zero_keeps_its_digits(tmp_path: Path, series: np.ndarray) -> None:
+    paths = {0.0: tmp_path / "near.csv", 1e8: tmp_path / "far.csv"}
+    for offset, path in paths.items():
+        path.write_text("\n".join(["y", *(repr(offset + value) for value in series.tolist())]))
+    near, far = (load("timeseries", path=path, look_back=5) for path in paths.values())
+    for found, truth in zip(everything(far.test), everything(near.test), strict=True):
+        np.testing.assert_allclose(found, truth, atol=1e-6)  # 1e8's neighbours are 1.5e-8 apart
+
+
+def test_a_file_without_names_does_not_lose_its_first_row(
+    tmp_path: Path, series: np.ndarray, fails: Callable[..., Any]
+) -> None:
+    path = tmp_path / "bare.csv"
+    path.write_text("\n".join(f"{number},{value}" for number, value in enumerate(series)))
+    with fails(
+        path, f"ends in {series[0]}, a number", "a line of names", f"data.column={series[0]}"
+    ):
+        load("timeseries", path=path)
+    path.write_text("2018,2019\n" + path.read_text())  # years, say
+    data = load("timeseries", path=path, column="2019", look_back=5, val_fraction=0)
+    np.testing.assert_array_equal(data.test.y[:, 0].numpy(), series[80:])
 
 
 @pytest.mark.parametrize(
@@ -134,7 +159,7 @@ def test_parquet(tmp_path: Path, series: np.ndarray, fails: Callable[..., Any]) 
         return
     parquet.write_table(pyarrow.table({"OT": series, "note": ["x"] * len(series)}), path)
     data = load("timeseries", path=path, column="OT", look_back=5)
-    np.testing.assert_allclose(data.denormalise(data.test.y)[:, 0].numpy(), series[80:], rtol=1e-5)
+    np.testing.assert_array_equal(data.test.y[:, 0].numpy(), series[80:])
     with fails("column 'note'", "not numbers"):
         load("timeseries", path=path, column="note")
     series[7] = np.nan
@@ -150,6 +175,4 @@ def test_etth1() -> None:
     data = load("timeseries", path=path, column="OT", look_back=60, rows=[8640, 2880, 2880])
     assert [len(split) for split in (data.train, data.val, data.test)] == [8580, 2880, 2880]
     column = np.genfromtxt(path, delimiter=",", skip_header=1, usecols=7)
-    np.testing.assert_allclose(
-        data.denormalise(data.test.y)[:, 0].numpy(), column[11520:14400], rtol=1e-5, atol=1e-5
-    )
+    np.testing.assert_array_equal(data.test.y[:, 0].numpy(), column[11520:14400])

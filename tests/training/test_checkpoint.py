@@ -144,6 +144,41 @@ def test_a_damaged_newest_falls_back_to_the_one_before_and_says_so(tmp_path: Pat
         folder.load()
 
 
+def test_the_one_before_has_the_best_of_its_own_time(tmp_path: Path) -> None:
+    folder = CheckpointFolder(tmp_path)
+    folder.save(made_at(1, best_step=1), made_at(1))
+    folder.save(made_at(2, best_step=2), made_at(2))
+    folder.last.write_bytes(b"")
+    last, best, problems = folder.load()
+    assert last is not None
+    assert best is not None
+    assert (last.step, best.step, len(problems)) == (1, 1, 1)
+    assert folder.load_best().step == 2  # the weights, all the same, are there to be evaluated
+    folder.save(made_at(3, best_step=2), None)
+    folder.best.write_bytes(b"")
+    _, best, problems = folder.load()
+    assert best is not None
+    assert (best.step, len(problems)) == (1, 1)  # an earlier one is better than none
+
+
+def test_a_best_that_was_rescued_alone_is_not_taken_for_that_of_last(tmp_path: Path) -> None:
+    folder = CheckpointFolder(tmp_path)
+    folder.save(made_at(1, best_step=1), made_at(1))
+    folder.save_best(made_at(2))
+    _, best, problems = folder.load()
+    assert best is not None
+    assert (best.step, problems) == (1, [])
+    assert folder.load_best().step == 2
+
+
+def test_constants_are_in_every_checkpoint(tmp_path: Path) -> None:
+    folder = CheckpointFolder(tmp_path, constants={"data.mean": torch.tensor([3.0])})
+    folder.save(made_at(1, best_step=1), made_at(1))
+    for path in (folder.last, folder.best):
+        assert read_checkpoint(path).tensors["data.mean"].tolist() == [3.0]
+        assert read_checkpoint(path).tensors["model.w"].tolist() == [1.0] * 3
+
+
 def test_a_damaged_best_is_said_and_last_still_loads(tmp_path: Path) -> None:
     folder = CheckpointFolder(tmp_path)
     folder.save(made_at(2, best_step=2), made_at(2))

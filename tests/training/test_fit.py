@@ -364,6 +364,16 @@ def test_checkpoints_are_not_written_more_often_than_told(tmp_path: Path) -> Non
     assert told.saves == [3, 20]  # as soon as there is something, and at the end
 
 
+def test_the_checkpoint_before_the_last_is_another_one(tmp_path: Path) -> None:
+    _, _, told = run(folder=tmp_path)  # which saves at every report, so at the last step too
+    assert len(told.saves) == len(set(told.saves))
+    folder = CheckpointFolder(tmp_path)
+    folder.last.write_bytes(b"")
+    before = folder.load()[0]
+    assert before is not None
+    assert before.step == told.saves[-2]
+
+
 def test_nothing_is_called_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
     # Ticks go by the clock, and a busy machine may take long.
     monkeypatch.setattr("time.monotonic", lambda: 0.0)

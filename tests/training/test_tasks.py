@@ -82,6 +82,20 @@ def test_regression_in_the_units_of_a_file() -> None:
     assert found["r2"] == pytest.approx(metrics.r2_score(y, p))
 
 
+def test_every_output_in_its_own_units_however_far_from_zero() -> None:
+    torch.manual_seed(0)
+    targets = torch.randn(23, 2)
+    outputs = targets + 0.5 * torch.randn(23, 2)
+    center, scale = torch.tensor([1e9, -3.0]).double(), torch.tensor([1.0, 50.0]).double()
+    found = evaluate(Identity(), Table(outputs, targets), Regression(center, scale), 7)
+    y, p = ((center + scale * values.double()).numpy() for values in (targets, outputs))
+    assert found["loss"] == pytest.approx(torch.nn.functional.mse_loss(outputs, targets).item())
+    assert found["mse"] == pytest.approx(metrics.mean_squared_error(y, p))
+    assert found["mae"] == pytest.approx(metrics.mean_absolute_error(y, p))
+    assert found["mape"] == pytest.approx(metrics.mean_absolute_percentage_error(y, p))
+    assert found["r2"] == pytest.approx(metrics.r2_score(y, p))
+
+
 def test_predictions_are_in_the_order_of_the_split() -> None:
     outputs = torch.randn(23, 2)
     for batch_size in (1, 7, 100):
