@@ -71,7 +71,8 @@ def test_resuming_on_a_text_of_other_characters_is_refused(
 ) -> None:
     (tmp_path / "text.txt").write_text(TEXT.upper(), encoding="utf-8")
     before = (trained.run / "tokenizer.json").read_bytes()
-    answer = idl("train", "trainer.resume=trained", "trainer.max_steps=30")
+    more = [f"data.path={tmp_path}/text.txt", "trainer.max_steps=30"]  # not the copy's own
+    answer = idl("train", "trainer.resume=trained", *more)
     assert answer.code == 2, answer.err
     assert "belongs to another model" in answer.err
     assert (trained.run / "tokenizer.json").read_bytes() == before
