@@ -91,6 +91,8 @@ class ADMMMultiGPUSolver(ADMMSolver):
             [(C, D)] = solve(states, targets, device)
         else:
             (A, B), (C, D) = solve(states, targets, device)
+        assert self.report is not None
+        self.report.warn_of_shortfalls()
         return A, B, C, D
 
     def processes(self, rows: int) -> int:
