@@ -16,6 +16,7 @@ Subclass one to change it, as in
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -38,12 +39,19 @@ from idl_core.wellposed import PROJECTIONS
 
 # A short window: at the sizes of these models the least-squares problems cost as much as the map.
 _ACCELERATION = Anderson(window=3)
+# Settings of an implicit function -> whose they are, and how they are called there.
+_OF_SOLVER = {
+    "tol": ("solver", "tol"),
+    "mitr": ("solver", "max_iter"),
+    "grad_tol": ("adjoint_solver", "tol"),
+    "grad_mitr": ("adjoint_solver", "max_iter"),
+}
 
 
 class ImplicitFunction:
     """X = φ(X Aᵀ + Z) with A as it is: nothing makes it well-posed.
 
-    Class attributes are defaults; an instance keeps its own settings.
+    Class attributes are defaults; an instance keeps its own settings, which may be set anew.
 
     Args:
         mitr, grad_mitr: most iterations of the forward and of the adjoint solve.
@@ -126,6 +134,12 @@ class ImplicitFunction:
             )
         self.solver = Picard(self.tol, self.mitr, then=_ACCELERATION)
         self.adjoint_solver = Picard(self.grad_tol, self.grad_mitr, then=_ACCELERATION)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        solver, setting = _OF_SOLVER.get(name, ("", ""))
+        if solver in vars(self):
+            super().__setattr__(solver, replace(vars(self)[solver], **{setting: value}))
+        super().__setattr__(name, value)
 
     @property
     def radius(self) -> float:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import get_gradient_edge
 
 from idl_core.equilibrium.criterion import Criterion
 from idl_core.equilibrium.first_order import first_order_only
@@ -42,9 +43,11 @@ class Implicit:
         if not torch.is_grad_enabled():
             return solution
         point = solution.value.detach().requires_grad_()
-        image = f(point)
+        image = f(point.to(x0.dtype)).to(point.dtype)
+        if not _depends_on_others(image, point):
+            return solution.with_value(solution.value.to(x0.dtype))
         value = _ImplicitAdjoint.apply(image, point, self.solver or solver)
-        return solution.with_value(value)
+        return solution.with_value(value.to(x0.dtype))
 
 
 class _ImplicitAdjoint(torch.autograd.Function):
@@ -101,8 +104,8 @@ class Phantom:
             return solution
         x = solution.value.detach()
         for _ in range(self.steps):
-            x = torch.lerp(x, f(x), self.damping)
-        return solution.with_value(x)
+            x = torch.lerp(x, f(x.to(x0.dtype)).to(x.dtype), self.damping)
+        return solution.with_value(x.to(x0.dtype))
 
 
 @dataclass(frozen=True)
@@ -130,10 +133,32 @@ class Unrolled:
 
 @torch.no_grad()
 def _solve_without_graph(f: Map, x0: Tensor, solver: Solver) -> Solution:
-    step: Step = lambda x, out: _rows(f(x.reshape(x0.shape)))  # noqa: E731
-    solution = solver.solve(step, _rows(x0))
+    """The solution in one dtype, at least float32, whatever f, or autocast within it, computes in:
+    f is given what x0 is in."""
+    working = torch.promote_types(x0.dtype, torch.float32)
+    step: Step = lambda x, out: _rows(f(x.reshape(x0.shape).to(x0.dtype))).to(working)  # noqa: E731
+    solution = solver.solve(step, _rows(x0).to(working))
     solution.warn_unless_converged("the fixed-point solve")
     return solution.with_value(solution.value.reshape(x0.shape))
+
+
+def _depends_on_others(image: Tensor, point: Tensor) -> bool:
+    """Whether anything but the point that image = f(point) was computed from requires a gradient.
+
+    Followed through the graph as far as to the first such.
+    """
+    if torch.compiler.is_compiling():  # which does not look into graphs
+        return True
+    own = get_gradient_edge(point).node
+    waiting = [get_gradient_edge(image).node] if image.requires_grad else []
+    seen = set()
+    while waiting:
+        node = waiting.pop()
+        seen.add(node)
+        if node is not own and not node.next_functions:
+            return True
+        waiting.extend(next for next, _ in node.next_functions if next and next not in seen)
+    return False
 
 
 def _rows(x: Tensor) -> Tensor:

@@ -49,9 +49,7 @@ class Criterion:
             self._worst = 0.0
             return 0.0
         rounding = ROUNDING_UNITS * torch.finfo(new.dtype).eps
-        # The size of x is looked at again only where the residual comes near its rounding error.
-        if not worst > 1e3 * rounding * self.size:
-            self.size = float(new.abs().amax())
+        self.size = float(new.abs().amax())
         if worst <= rounding * self.size:
             # Rounding may decide, and it is each sample's own size that counts.
             self._worst = float((row_max(change) / bound(new, self.tol)).amax())

@@ -16,9 +16,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from idl_core.equilibrium.criterion import say_unreachable
 from idl_core.equilibrium.figured_solution import FiguredSolution
-from idl_core.equilibrium.solution import ROUNDING_UNITS, ImplicitFunctionWarning, Solution
+from idl_core.equilibrium.solution import ImplicitFunctionWarning, Solution
 
 
 class DeviceSolution(FiguredSolution):
@@ -71,23 +70,19 @@ class DeviceSolution(FiguredSolution):
             _pending.append((done, copy, what))
 
     def _say(self, what: str) -> None:
-        residual, bound, _ = self.figures
         if not self.all_converged:
             failed = ~self.converged
             warnings.warn(
                 f"{what} did not converge for {int(failed.sum())} of {failed.numel()} samples: "
-                f"residual {float(residual.max()):.3e} "
+                f"residual {float(self.residual.max()):.3e} "
                 f"after {int(self.maps.max())} iterations",
                 ImplicitFunctionWarning,
                 stacklevel=4,
             )
-        elif not self.relative and bool((residual > self.tol * _ABOVE).any()):
-            rounding = ROUNDING_UNITS * torch.finfo(residual.dtype).eps
-            say_unreachable(self.tol, residual.dtype, float(bound.max()) / rounding)
+        elif not self.relative:
+            self.say_where_rounding_decides()
 
 
-# A tolerance is float32 in a kernel: its last digit does not count.
-_ABOVE = 1 + 1e-6
 _pending: deque[tuple[torch.cuda.Event, DeviceSolution, str]] = deque()
 _turn = threading.Lock()  # adjoint solves are told by autograd's threads
 

@@ -18,21 +18,32 @@ def first_order_only(backward: Callable[..., Gradients]) -> Callable[..., Gradie
     Torch's `once_differentiable` ties its refusal to the incoming gradient alone: a derivative of
     the gradient with respect to a parameter finds its other paths and is silently incomplete. Here
     the refusal hangs on all that the backward pass has read, the saved tensors included; `ctx`
-    may name more of it in `ctx.also_read`.
+    may name more of it in `ctx.also_read`. Autocast is off within.
     """
 
     @functools.wraps(backward)
     def wrapper(ctx: Any, *grads: Tensor | None) -> Gradients:
         if not torch.is_grad_enabled():  # no create_graph
-            return backward(ctx, *grads)
+            return _as_it_was_solved(backward, ctx, grads)
         with torch.no_grad():
-            gradients = backward(ctx, *grads)
+            gradients = _as_it_was_solved(backward, ctx, grads)
         present = [g for g in gradients if g is not None]
         read = [*grads, *ctx.saved_tensors, *getattr(ctx, "also_read", ())]
         tied = iter(_Refusal.apply(len(present), *present, *read))
         return tuple(None if g is None else next(tied) for g in gradients)
 
     return wrapper
+
+
+def _as_it_was_solved(
+    backward: Callable[..., Gradients], ctx: Any, grads: tuple[Tensor | None, ...]
+) -> Gradients:
+    """Call backward outside autocast, as solves are: torch runs it where `backward()` is called."""
+    device = next((g.device.type for g in grads if g is not None), "cpu")
+    if not torch.is_autocast_enabled(device):
+        return backward(ctx, *grads)
+    with torch.autocast(device, enabled=False):
+        return backward(ctx, *grads)
 
 
 class _Refusal(torch.autograd.Function):

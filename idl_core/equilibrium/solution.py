@@ -53,14 +53,20 @@ class Solution:
     @cached_property
     def converged(self) -> Tensor:
         """(m,) bool: the residual is within the tolerance or, where larger, the rounding error."""
-        limit = bound(self.value.reshape(self.change.shape), self.tol)
-        return (self.residual <= limit) & self.residual.isfinite()
+        return (self.residual <= self.limit) & self.residual.isfinite()
+
+    @cached_property
+    def limit(self) -> Tensor:
+        """(m,) the bound on the residual: the tolerance or, where larger, the rounding error."""
+        return bound(self.value.reshape(self.change.shape), self.tol)
 
     def warn_unless_converged(self, what: str) -> None:
         """Emit one `ImplicitFunctionWarning` if any sample is short of its tolerance."""
         if self.all_converged:
             return
         failed = ~self.converged
+        if not failed.any():
+            return
         warnings.warn(
             f"{what} did not converge for {int(failed.sum())} of {failed.numel()} samples: "
             f"residual {float(self.residual.max()):.3e} "

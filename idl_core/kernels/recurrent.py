@@ -82,13 +82,14 @@ class RecurrentEquilibrium(torch.autograd.Function):
                 skip = 1 if first == 0 else 0
                 h[first + skip - 1 : end - 1] = slots[skip:, n : n + k]
         last = sweep.last_carry()
-        how.report.forward = sweep.solution()
+        how.report.forward = solution = sweep.solution()
+        solution.say_where_rounding_decides()
         ctx.how = how
         ctx.save_for_backward(left, right, B, C, D, U, h0, X)
         if h is None:
-            return last.T
+            return last.T.detach()  # of a view torch forbids users to write to it in place
         h[T - 1] = last
-        return h.permute(2, 0, 1)
+        return h.permute(2, 0, 1).detach()
 
     @staticmethod
     @first_order_only

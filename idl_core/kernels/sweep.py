@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from idl_core.activations import Activation
+from idl_core.equilibrium.figured_solution import FiguredSolution, worst_of
 from idl_core.equilibrium.solution import ROUNDING_UNITS, Solution
 from idl_core.equilibrium.solvers import Picard, Solver
 
@@ -107,8 +108,8 @@ class Sweep:
         self._can_accelerate = isinstance(solver, Picard) and solver.then is not None
         self.relative, self._largest = relative, 0.0  # the largest drive that was looked at
         self._count, self._rate = _FIRST_COUNT, math.nan
-        self._change = chain.inputs.new_zeros(len(chain.into_drive), m)
-        self._all_converged, self._iterations = True, 0
+        self._figures = chain.inputs.new_zeros(3, m)
+        self._all_converged = True
 
     def run(self) -> Iterator[tuple[int, int, Tensor]]:
         """Yields (first, last + 1, slots): steps solved, and their states, carries and inputs in
@@ -127,11 +128,11 @@ class Sweep:
         """The carry (k, m) that the last step leaves, nothing added."""
         return self._buffers.chain.into_carry @ self._buffers.last_head()
 
-    def solution(self) -> Solution:
-        """All steps as one: the last state (m, n), and the largest change of all steps."""
+    def solution(self) -> FiguredSolution:
+        """All steps as one: the last state (m, n), and for each sample the worst of all steps."""
         state = self._buffers.last_head()[: self._buffers.n].T.clone()
         tol = self.solver.tol * (self._largest if self.relative else 1.0)
-        return Solution(state, self._iterations, self._change.T, tol, self._all_converged)
+        return FiguredSolution(state, self._figures, tol, all_converged=self._all_converged)
 
     def _settle(self) -> None:
         """Bring all steps of a chunk to their tolerance, or to the most iterations allowed."""
@@ -149,14 +150,14 @@ class Sweep:
                 self._rate = math.log(worst_before / max(worst, _TINY)) / count
             if over is None or worst <= 1 or not math.isfinite(worst) or total >= most:
                 self._count = max(1, total - self._spare(worst))
-                self._record(change.amax(0), worst <= 1, total)
+                self._record(change.amax(1), self._bounds(bound), worst <= 1, total)
                 return
             more = _SLOW if worst >= worst_before else self._iterations_left(worst)
             first = int(over.nonzero()[0])
             count, worst_before = min(more, most - total), worst
             self._one_by_one = self._can_accelerate and total + more > _SLOW
             if self._one_by_one and first:
-                self._record(change[:first].amax(0), True, total)
+                self._record(change[:first].amax(1), self._bounds(bound)[:first], True, total)
         self._solve_each(first, most - total)
 
     def _bound(self) -> float:
@@ -176,18 +177,19 @@ class Sweep:
             if self.relative:
                 self._largest = max(self._largest, self._buffers.largest_drive(i))
             count = int(solution.iterations.max()) if solution.iterations.numel() else 0
-            self._record(solution.change.T, solution.all_converged, count)
+            of_step = solution.residual[None], solution.limit[None]
+            self._record(*of_step, solution.all_converged, count)
 
     def _verdict(self, change: Tensor, bound: float) -> tuple[float, Tensor]:
-        """The worst residual over its bound, and in which steps (steps,) there is one above it.
-
-        As everywhere, a bound finer than the number format resolves at the size of a state gives
-        way to its rounding error.
-        """
+        """The worst residual over its bound, and in which steps (steps,) there is one above it."""
         residual = change.amax(1)
-        bounds = self._buffers.rounding().clamp_(min=bound)
-        worst = torch.where(residual == 0, 0.0, residual / bounds)
+        worst = torch.where(residual == 0, 0.0, residual / self._bounds(bound))
         return float(worst.amax()), (~(worst <= 1)).any(1)
+
+    def _bounds(self, bound: float) -> Tensor:
+        """On the residuals of each step (steps, m): as everywhere, one that is finer than the
+        number format resolves at the size of a state gives way to its rounding error."""
+        return self._buffers.rounding().clamp_(min=bound)
 
     def _iterations_left(self, worst: float) -> int:
         """Iterations that take the worst residual from `worst` tolerances to one."""
@@ -201,11 +203,13 @@ class Sweep:
             return 0
         return max(0, math.floor(-math.log(max(worst, _TINY)) / self._rate - _MARGIN))
 
-    def _record(self, change: Tensor, converged: bool, iterations: int) -> None:
-        """Count in the changes (n, m) that the last iterations made, and how many there were."""
-        self._change = torch.maximum(self._change, change)
+    def _record(self, residual: Tensor, bounds: Tensor, converged: bool, iterations: int) -> None:
+        """Count in the residuals of some steps and their bounds (steps, m), and how many iterations
+        there were."""
+        maps = torch.full_like(residual, iterations)
+        figures = torch.stack((residual, bounds, maps), 1)
+        self._figures = worst_of(torch.cat((self._figures[None], figures)))
         self._all_converged = self._all_converged and converged
-        self._iterations = max(self._iterations, iterations)
 
 
 class _Buffers:

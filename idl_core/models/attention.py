@@ -131,7 +131,13 @@ class _Equilibrium(nn.Module):
         return out
 
     def _solve(self, Z: Tensor, left: Tensor, middle: Tensor | None) -> Tensor:
-        """`out` at the equilibrium, for Z (n_head, b, T, 3h)."""
+        """`out` at the equilibrium, for Z (n_head, b, T, 3h); solved in float32 at least."""
+        working = torch.promote_types(Z.dtype, torch.float32)
+        with torch.autocast(Z.device.type, enabled=False):
+            middle = None if middle is None else middle.to(working)
+            return self._solve_in(Z.to(working), left.to(working), middle).to(Z.dtype)
+
+    def _solve_in(self, Z: Tensor, left: Tensor, middle: Tensor | None) -> Tensor:
         h = self.head_size
         b, T = Z.shape[1:3]
         flat = Z.flatten(1, 2)
@@ -349,7 +355,7 @@ class ImplicitAttention(nn.Module):
             for name, parameter in fused.equilibrium.named_parameters():
                 parameter.copy_(torch.cat([weight[name] for weight in weights]))
         fused.proj.load_state_dict(attention.proj.state_dict())
-        return fused
+        return fused.train(attention.training)
 
     def to_heads(self) -> MultiHeadAttention:
         """The same attention as a list of `IDLHead`s, weights copied."""
@@ -375,7 +381,7 @@ class ImplicitAttention(nn.Module):
             heads.append(head)
         listed = MultiHeadAttention(heads, n_embd, self.dropout.p).to(own.B)
         listed.proj.load_state_dict(self.proj.state_dict())
-        return listed
+        return listed.train(self.training)
 
 
 def _settings(head: IDLHead) -> tuple[object, ...]:

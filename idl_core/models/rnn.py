@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from idl_core.equilibrium.solution import LastSolution
+from idl_core.equilibrium.figured_solution import FiguredSolution, worst_of
+from idl_core.equilibrium.solution import LastSolution, Solution
 from idl_core.functions import ImplicitFunction
 from idl_core.kernels import Recurrence, recurrent_equilibrium
 from idl_core.models.implicit import ImplicitModel
@@ -121,9 +122,9 @@ class ImplicitRNNCell(nn.Module):
         D: Tensor | None = layer.D
         if layer.bias:
             # The kernel has the columns of the inputs first; the constant's is the last.
-            x, end = F.pad(x, (0, 1), value=1.0), self.input_dim + self.hidden_dim
-            order = [*range(self.input_dim), end, *range(self.input_dim, end)]
-            B, D = B[:, order], None if D is None else D[:, order]
+            x, i = F.pad(x, (0, 1), value=1.0), self.input_dim
+            B = torch.cat((B[:, :i], B[:, -1:], B[:, i:-1]), 1)
+            D = None if D is None else torch.cat((D[:, :i], D[:, -1:], D[:, i:-1]), 1)
         if D is None:
             D = layer.C.new_zeros(self.hidden_dim, B.shape[1])
         left: Tensor
@@ -140,10 +141,12 @@ class ImplicitRNNCell(nn.Module):
         return outputs
 
     def _step_by_step(self, x: Tensor, h: Tensor, all_outputs: bool) -> Tensor:
-        outputs = []
+        outputs, solutions = [], []
         for u in x.unbind(1):
             h = self.layer(torch.cat((u, h.to(u.dtype)), 1))
             outputs.append(h)
+            solutions.append(self.layer.last_solution.forward)
+        self.layer.last_solution.forward = _all_steps(solutions)
         return torch.stack(outputs, 1) if all_outputs else h
 
 
@@ -211,6 +214,18 @@ class ImplicitRNN(nn.Module):
         h = self.recurrent(x, h0)[0] if return_sequence else self.recurrent.last(x, h0)
         prediction: Tensor = self.linear(h)
         return prediction
+
+
+def _all_steps(solutions: list[Solution | None]) -> Solution | None:
+    """The solutions of all steps as one: the last value, and for each sample the worst figures."""
+    known = [s for s in solutions if s is not None]
+    if not known:  # a function that reports nothing
+        return None
+    figures = torch.stack(
+        [torch.stack((s.residual, s.limit, s.iterations.to(s.residual.dtype))) for s in known]
+    )
+    last, converged = known[-1], all(s.all_converged for s in known)
+    return FiguredSolution(last.value, worst_of(figures), last.tol, all_converged=converged)
 
 
 def _solves_its_own_way(f: ImplicitFunction) -> bool:

@@ -425,3 +425,61 @@ def test_settings_out_of_range() -> None:
     for damping in (0.0, 1.5):
         with pytest.raises(ValueError, match="damping"):
             Phantom(damping=damping)
+
+
+def test_states_that_outgrow_their_start_are_solved_to_rounding_error() -> None:
+    torch.manual_seed(0)
+    M = torch.rand(60, 60)
+    M, b = 0.9999 * M / M.sum(1, keepdim=True), torch.rand(4, 60)
+    exact = torch.linalg.solve(torch.eye(60).double() - M.double(), b.double().T).T
+    for solver in (Anderson(), Picard(then=Anderson(window=3)), Broyden()):
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "tol=3e-06 is finer")
+            solution = fixed_point(lambda x: (x @ M.T + b).relu(), torch.zeros(4, 60), solver)
+        assert solution.all_converged
+        assert solution.converged.all()
+        assert int(solution.iterations.max()) < 60
+        assert float((solution.value - exact).abs().max() / exact.max()) < 1e-2
+
+
+@pytest.mark.parametrize("make", [Picard, Anderson, Broyden])
+@pytest.mark.parametrize("adjoint", [Implicit(), Phantom(2)])
+def test_autocast_within_the_map(make: Callable, adjoint: object) -> None:
+    """Only the map is in a lower precision: the solution is as near as that allows."""
+    torch.manual_seed(0)
+    W = (0.35 * torch.randn(6, 6)).requires_grad_()
+    exact = fixed_point(lambda x: torch.tanh(x @ W.double() + 1), torch.zeros(2, 6).double())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with torch.autocast("cpu", torch.bfloat16):
+            solution = fixed_point(
+                lambda x: torch.tanh(x @ W + 1), torch.zeros(2, 6), make(), adjoint
+            )
+        solution.value.sum().backward()
+    assert solution.value.dtype == torch.float32
+    assert W.grad is not None
+    assert W.grad.isfinite().all()
+    assert float((solution.value - exact.value).detach().abs().max()) < 0.02
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_kept(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    W = (0.35 * torch.randn(6, 6)).to(dtype).requires_grad_()
+    for solver in (Picard(), Picard(then=Anderson()), Anderson(), Broyden()):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            value = fixed_point(
+                lambda x: torch.tanh(x @ W + 1), torch.zeros(2, 6, dtype=dtype), solver
+            ).value
+            value.sum().backward()
+        assert value.dtype == dtype
+
+
+def test_nothing_that_requires_a_gradient_gives_none() -> None:
+    scale = torch.tensor(0.5)
+    f = lambda x: torch.tanh(x * scale + 1)  # noqa: E731
+    assert not fixed_point(f, torch.zeros(2, 3)).value.requires_grad
+    assert not fixed_point(lambda x: torch.ones(2, 3), torch.zeros(2, 3)).value.requires_grad
+    scale.requires_grad_()
+    assert fixed_point(f, torch.zeros(2, 3)).value.requires_grad

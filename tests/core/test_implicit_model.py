@@ -492,3 +492,21 @@ def test_kappa_zero_is_a_layer_without_feedback() -> None:
     with torch.no_grad():
         expected = torch.relu(U @ model.B.T) @ model.C.T + U @ model.D.T
     assert torch.allclose(model(U), expected, atol=1e-6)
+
+
+def test_settings_that_are_changed_act() -> None:
+    torch.manual_seed(0)
+    model, U = ImplicitModel(6, 3, 20).double(), torch.randn(9, 6, dtype=torch.float64)
+    f = model.f
+    f.tol, f.mitr, f.grad_tol, f.grad_mitr = 1e-12, 1000, 1e-11, 900
+    model(U).sum().backward()
+    forward, adjoint = model.last_solution.forward, model.last_solution.adjoint
+    assert forward is not None
+    assert adjoint is not None
+    assert float(forward.residual.max()) <= forward.tol == 1e-12
+    assert (f.solver.max_iter, f.adjoint_solver.max_iter) == (1000, 900)
+    assert f.adjoint_solver.tol == 1e-11
+    with pytest.raises(ValueError, match="tol must be positive"):
+        f.tol = 0.0
+    assert f.tol == 1e-12
+    assert forward.with_value(U).residual is not None

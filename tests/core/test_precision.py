@@ -122,3 +122,18 @@ def test_x0_of_another_dtype(variant: str) -> None:
             model(U, X0=torch.zeros(M, N, dtype=dtype)).float(), expected, atol=1e-5
         )
         assert model(U, X0=torch.zeros(M, N, dtype=dtype)).dtype == expected.dtype
+
+
+@pytest.mark.parametrize("options", [{}, {"is_low_rank": True, "rank": 2}, {"activation": "tanh"}])
+def test_backward_within_autocast(options: dict) -> None:
+    """A solve and its adjoint are in one precision, wherever backward is called."""
+    torch.manual_seed(0)
+    model, U = ImplicitModel(6, 3, 20, kernel="torch", **options), torch.randn(9, 6)
+    found = []
+    for autocast in (False, True):
+        model.zero_grad()
+        loss = model(U).square().sum()
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            loss.backward()
+        found.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
+    assert float((found[0] - found[1]).norm() / found[0].norm()) < 0.01

@@ -211,3 +211,24 @@ def test_wrong_settings_are_refused() -> None:
         ImplicitAttention(10, 3, 8)
     with pytest.raises(ValueError, match="longer than block_size"):
         IDLHead(3, 6, 8)(torch.randn(1, 9, 6))
+
+
+def test_conversion_keeps_the_mode() -> None:
+    listed = MultiHeadAttention([IDLHead(8, 16, 8), IDLHead(8, 16, 8)], 16, dropout=0.5)
+    for training in (True, False):
+        fused = ImplicitAttention.from_heads(listed.train(training))
+        assert fused.training == training
+        assert fused.to_heads().training == training
+
+
+def test_the_equilibrium_is_solved_in_float32_under_autocast() -> None:
+    torch.manual_seed(0)
+    attention, u = ImplicitAttention(16, 2, 8, fixed_point_iter=None), torch.randn(3, 8, 16)
+    with torch.no_grad():  # slow enough to be accelerated
+        attention.equilibrium.A.mul_(4)
+        attention.equilibrium.B.mul_(20)
+    exact = attention(u)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = attention(u)
+    found.float().sum().backward()
+    assert float((found - exact).detach().abs().max() / exact.detach().abs().max()) < 0.02

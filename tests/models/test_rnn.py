@@ -310,3 +310,39 @@ def test_an_untrained_cell_remembers(options) -> None:
         other[:, 0] += 1
         first = (cell(x)[0] - cell(other)[0]).norm(dim=-1)[0]
     assert first[-1] > 0.9**24 * first[0] / 3  # with random weights there: 1e-14 of it
+
+
+@pytest.mark.parametrize("kernel", ["auto", "torch"])
+def test_figures_are_of_all_steps(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step of large states may end at rounding error: that is said, and counts as converged."""
+    monkeypatch.setattr("idl_core.equilibrium.criterion._told", set())
+    torch.manual_seed(0)
+    cell, x = ImplicitRNNCell(2, 20, 10, kernel=kernel, no_D=True), torch.randn(5, 8, 2)
+    x[:, 2] *= 1e5
+    with pytest.warns(ImplicitFunctionWarning, match="finer than"), torch.no_grad():
+        cell(x)
+    solution = cell.last_solution.forward
+    assert solution is not None
+    assert solution.all_converged
+    assert solution.converged.all()
+    assert float(solution.residual.max()) > solution.tol
+    assert (solution.residual <= solution.limit).all()
+    assert solution.iterations.shape == (5,)
+
+
+def test_figures_of_steps_that_are_solved_one_by_one() -> None:
+    torch.manual_seed(0)
+    cell, x = ImplicitRNNCell(2, 6, 3, f=ImplicitFunctionTriu), torch.randn(4, 5, 2)
+    residuals, h = [], torch.zeros(4, 3)
+    with torch.no_grad():
+        for u in x.unbind(1):
+            h = cell.last(u[:, None], h)
+            residuals.append(cell.last_solution.forward.residual)
+        cell.last(x)
+    assert torch.equal(cell.last_solution.forward.residual, torch.stack(residuals).amax(0))
+
+
+def test_outputs_may_be_written_to() -> None:
+    cell, x = ImplicitRNNCell(2, 6, 3, bias=True), torch.randn(4, 5, 2)
+    for outputs in (cell(x)[0], cell.last(x)):
+        outputs.mul_(2).sum().backward()

@@ -11,7 +11,7 @@ import numpy as np
 
 from idl_core.kernels.tiled import TILE_BYTES
 from idl_core.kernels.tiled.compiled import compiled
-from idl_core.kernels.tiled.picard import Limits, record, settle
+from idl_core.kernels.tiled.picard import Limits, look, settle
 from idl_core.kernels.tiled.team import in_team
 from idl_core.kernels.tiled.tiles import affine, filled, largest, load, store
 
@@ -41,14 +41,13 @@ class Outcome(NamedTuple):
     """What a chain did.
 
     slots: state, carry and input of all steps (steps, n + k + p, m)
-    changes: the largest of what the last iterations of the steps changed (n, m)
-    counts: the most iterations of a step (m,); 0 where one did not converge
+    figures: of each sample (3, m): the largest residual of a step, the bound on it, and the most
+        iterations of a step; 0 where one did not converge
     drives: the largest drive that each tile has met
     """
 
     slots: Any
-    changes: Any
-    counts: Any
+    figures: Any
     drives: Any
 
 
@@ -56,7 +55,7 @@ class Outcome(NamedTuple):
 def solve(chain: TiledChain, limits: Limits, outcome: Outcome, threads: int) -> bool:
     """Solve a chain; whether all steps converged. Where some have not, nothing is known."""
     in_team(_solve_tiles, (chain, limits, outcome), threads)
-    return outcome.counts.all()
+    return outcome.figures[2].all()
 
 
 @compiled()
@@ -75,12 +74,12 @@ def _solve_tiles(chain: TiledChain, limits: Limits, outcome: Outcome, number: in
 def _solve_tile(chain: TiledChain, limits: Limits, outcome: Outcome, tile: int) -> None:
     slots, dtype = outcome.slots, outcome.slots.dtype
     lanes = TILE_BYTES // slots.itemsize
-    first, (n, _) = tile * lanes, outcome.changes.shape
     (steps, p, _), (k, _) = chain.inputs.shape, chain.first_carry.shape
+    first, n = tile * lanes, chain.outer.shape[1]
     rows, carry_rows = filled(chain.outer.shape[1]), filled(chain.from_state.shape[1])
     x, before = np.zeros((rows, lanes), dtype), np.zeros((rows, lanes), dtype)
-    drive, change = np.zeros((rows, lanes), dtype), np.zeros((rows, lanes), dtype)
-    slope = np.ones((rows, lanes), dtype)
+    drive, slope = np.zeros((rows, lanes), dtype), np.ones((rows, lanes), dtype)
+    figures, looks = np.zeros((3, lanes), dtype), np.zeros((2, lanes), dtype)
     carry, rest = np.zeros((carry_rows, lanes), dtype), np.zeros((k + p, lanes), dtype)
     zeros = np.zeros((max(rows, carry_rows), lanes), dtype)
     load(chain.first_carry, first, carry)
@@ -109,11 +108,20 @@ def _solve_tile(chain: TiledChain, limits: Limits, outcome: Outcome, tile: int) 
         # One that is met where it is first measured may have been met before.
         expected = count - 1 if count == expected else count
         most = max(most, count)
-        record(x, before, change)
+        look(x[:n], before[:n], looks)  # below is what fills four rows up
+        _keep_the_worse(looks, tol, limits.rounding, figures)
         store(x, slots[j, :n], first)
         store(rest, slots[j, n:], first)
-    store(change, outcome.changes, first)
-    outcome.counts[first : first + lanes] = most
+    figures[2] = most
+    store(figures, outcome.figures, first)
+
+
+@compiled()
+def _keep_the_worse(looks: Any, tol: Any, rounding: Any, figures: Any) -> None:
+    """figures = the residual and the bound of each sample, where that residual is larger."""
+    for s in range(TILE_BYTES // looks.itemsize):
+        if looks[0, s] >= figures[0, s]:
+            figures[0, s], figures[1, s] = looks[0, s], max(tol, rounding * looks[1, s])
 
 
 @compiled()

@@ -14,7 +14,7 @@ import numpy as np
 from idl_core.kernels.tiled import ROWS, TILE_BYTES
 from idl_core.kernels.tiled.addresses import at
 from idl_core.kernels.tiled.compiled import compiled
-from idl_core.kernels.tiled.picard import Limits, settle
+from idl_core.kernels.tiled.picard import Limits, look, settle
 from idl_core.kernels.tiled.team import in_team
 from idl_core.kernels.tiled.tiles import (
     add_product,
@@ -268,14 +268,11 @@ def _note(
 ) -> None:
     """Write down the figures of a tile's samples, the first of which has that number."""
     lanes = TILE_BYTES // x.itemsize  # known to the compiler, unlike the tile's shape
-    residual, size = np.zeros(lanes, x.dtype), np.zeros(lanes, x.dtype)
-    for i in range(x.shape[0]):
-        for s in range(lanes):
-            residual[s] = max(residual[s], abs(x[i, s] - before[i, s]))
-            size[s] = max(size[s], abs(x[i, s]))
+    looks = np.zeros((2, lanes), x.dtype)
+    look(x, before, looks)
     for s in range(min(lanes, figures.shape[1] - first)):
-        figures[0, first + s] = residual[s]
-        figures[1, first + s] = max(tol, rounding * size[s])
+        figures[0, first + s] = looks[0, s]
+        figures[1, first + s] = max(tol, rounding * looks[1, s])
         figures[2, first + s] = count
 
 

@@ -38,19 +38,6 @@ class Pass(NamedTuple):
     solution: Solution | None
 
 
-class TiledSolution(FiguredSolution):
-    """A solve that has converged, as tiles leave it.
-
-    Args:
-        value: the fixed point (m, n).
-        figures: (3, m): |f(x) - x| of each sample, the bound on it, applications of the map.
-        tol: what was asked for.
-    """
-
-    def __init__(self, value: Tensor, figures: Tensor, tol: float) -> None:
-        vars(self).update(value=value, figures=figures, tol=tol, all_converged=True)
-
-
 def suits(
     activation: Activation,
     solvers: tuple[Solver, Solver],
@@ -103,7 +90,8 @@ def forward(
     )
     if how == _WITHIN_ROUNDING:
         say_unreachable(solver.tol, U.dtype, float(X.abs().max()))
-    return Pass(X, inner, TiledSolution(X, figures, solver.tol) if how else None), Y, driven
+    solution = FiguredSolution(X, figures, solver.tol, all_converged=True) if how else None
+    return Pass(X, inner, solution), Y, driven
 
 
 def drives(driven: Tensor, m: int, n: int, q: int) -> tuple[Tensor, Tensor]:
@@ -137,8 +125,8 @@ def backward(
         solves.below(activation),
         torch.get_num_threads(),
     )
-    found = Pass(rows, inner, TiledSolution(rows, figures, tol) if how else None)
-    return found, _as_matrices(gradients)
+    solution = FiguredSolution(rows, figures, tol, all_converged=True) if how else None
+    return Pass(rows, inner, solution), _as_matrices(gradients)
 
 
 def gradients(of: Weights, U: Tensor, known: Pass, found: Pass, grad: Tensor) -> Weights:

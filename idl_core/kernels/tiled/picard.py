@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from idl_core.kernels.tiled import TILE_BYTES
 from idl_core.kernels.tiled.compiled import compiled
 from idl_core.kernels.tiled.tiles import affine, affine_then, filled
 
@@ -80,6 +81,16 @@ def record(x: Any, before: Any, change: Any) -> None:
     for i in range(new.size):
         d = abs(new[i] - old[i])
         most[i] = d if d > most[i] else most[i]
+
+
+@compiled()
+def look(x: Any, before: Any, looks: Any) -> None:
+    """looks (2, lanes) = max|x - before| and max|x| of each sample of a tile."""
+    looks[:] = 0
+    for i in range(x.shape[0]):
+        for s in range(TILE_BYTES // x.itemsize):  # known to the compiler
+            looks[0, s] = max(looks[0, s], abs(x[i, s] - before[i, s]))
+            looks[1, s] = max(looks[1, s], abs(x[i, s]))
 
 
 @compiled()

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from idl_core.activations import Activation
 from idl_core.equilibrium.criterion import Criterion
+from idl_core.equilibrium.figured_solution import FiguredSolution
 from idl_core.equilibrium.solution import ROUNDING_UNITS, Solution
 from idl_core.equilibrium.solvers import Picard, Solver
 from idl_core.kernels.sweep import Chain
@@ -36,23 +37,22 @@ def solve_chain(chain: Chain, solver: Solver, relative: bool) -> SolvedChain | N
         return None
     (steps, _, m), (n, rest) = chain.inputs.shape, chain.into_drive.shape
     arrays, like = _arrays(chain), chain.inputs
-    slots, changes = like.new_empty(steps, n + rest, m), like.new_empty(n, m)
-    counts, drives = np.zeros(m, np.int64), like.new_zeros(-(-m * like.itemsize // TILE_BYTES))
-    outcome = modules().chain.Outcome(slots.numpy(), changes.numpy(), counts, drives.numpy())
+    slots, figures = like.new_empty(steps, n + rest, m), like.new_zeros(3, m)
+    drives = like.new_zeros(-(-m * like.itemsize // TILE_BYTES))
+    outcome = modules().chain.Outcome(slots.numpy(), figures.numpy(), drives.numpy())
     bounds = limits(solver, below(chain.finish), like.dtype, relative)
     if not modules().chain.solve(arrays, bounds, outcome, torch.get_num_threads()):
         return None
     unit = float(drives.amax()) if relative and len(drives) else 1.0
-    state, maps = slots[-1, :n].T.clone(), torch.from_numpy(counts)
-    return SolvedChain(
-        chain, slots, Solution(state, maps, changes.T, solver.tol * unit, all_converged=True)
-    )
+    state = slots[-1, :n].T.clone()
+    solution = FiguredSolution(state, figures, solver.tol * unit, all_converged=True)
+    return SolvedChain(chain, slots, solution)
 
 
 class SolvedChain:
     """A chain that is solved, with the interface of a `Sweep`."""
 
-    def __init__(self, chain: Chain, slots: Tensor, solution: Solution) -> None:
+    def __init__(self, chain: Chain, slots: Tensor, solution: FiguredSolution) -> None:
         self.chain, self.slots, self._solution = chain, slots, solution
 
     def run(self) -> Iterator[tuple[int, int, Tensor]]:
@@ -61,7 +61,7 @@ class SolvedChain:
     def last_carry(self) -> Tensor:
         return self.chain.into_carry @ self.slots[-1]
 
-    def solution(self) -> Solution:
+    def solution(self) -> FiguredSolution:
         return self._solution
 
 
