@@ -19,7 +19,9 @@ def fixed_point(
 
     Args:
         f: map from a tensor to one of the same shape. The first dimension counts samples, each
-            solved on its own; a vector or scalar is one sample. f may close over parameters.
+            solved on its own; a vector or scalar is one sample. f may close over parameters. It is
+            given what x0 is in; iterates are kept in float32 at least. What f rounds to a half
+            precision cannot come closer than that resolves.
         x0: initial guess; no gradient flows into it, except under `Unrolled`.
         solver: `Picard()`, `Anderson(window)`, `Broyden(memory)` or an object with their interface.
         adjoint: `Implicit()` (exact), `Phantom(steps)` (approximate), `Unrolled(steps)`.
