@@ -129,7 +129,8 @@ def _clarabel_objective(
 
     solver.report = SolveReport("CVXSolver")
     # One block of some rows only: X in place of Z keeps the checks of shapes content.
-    solver._block(block, States(X, U, X, target), target, KAPPA if block == "AB" else None)
+    states, kappa = States(X, U, X, target), KAPPA if block == "AB" else None
+    solver._block(block, states, target, kappa, time.perf_counter())
     found = solver.report.blocks[block].objective
     half = 0.5 * (np.asarray(target, np.float64) ** 2).sum(1)
     return found, np.maximum(found, 1e-6 * half)
