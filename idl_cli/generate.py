@@ -10,7 +10,7 @@ from idl_cli.arguments import parse_settings, wants_help
 from idl_cli.errors import InputError
 from idl_cli.recorded_run import read_config
 from idl_cli.run_lookup import existing_run
-from idl_cli.schema import check_device
+from idl_cli.schema import TrainConfig, check_device
 from idl_cli.sequence_options import TextConfig
 from idl_cli.typed_settings import Count, NonNegative, Range, annotations_of, read_settings
 
@@ -78,7 +78,7 @@ def generated(config: GenerateConfig) -> Iterator[str]:
     Raises: InputError where the run has no language model or the prompt is not in its vocabulary.
     """
     run = existing_run(config.run)
-    trained = read_config(run)
+    trained = read_config(run, TrainConfig)
     if not isinstance(trained.data, TextConfig):
         raise InputError(
             f"run={config.run} was trained on data={trained.data.name}, which is no text; "

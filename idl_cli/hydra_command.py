@@ -190,16 +190,8 @@ def run_hydra_command(
     sweep = invocation.sweep
     if sweep is None or not sweep.is_dir():
         return code
-    return conclude_sweep(sweep, code, invocation.failures, _going_on(sweep, known))
-
-
-def _going_on(sweep: Path, known: Mapping[str, Sequence[str]]) -> str | None:
-    """What to add to the command of a sweep to go on with it; None where it has no such way."""
-    if "sweep.resume" in known:
-        return typed_word("sweep.resume", sweep)
-    if "trainer.resume" in known:
-        return f"trainer.resume=auto {typed_word('hydra.sweep.dir', sweep)}"
-    return None
+    again = typed_word("sweep.resume", sweep) if "sweep.resume" in known else None
+    return conclude_sweep(sweep, code, invocation.failures, again)
 
 
 def _has_failed(sweep: Path | None) -> bool:

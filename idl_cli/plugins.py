@@ -56,19 +56,12 @@ def check_plugins(config: DictConfig) -> None:
 def set_direction(config: DictConfig) -> None:
     """Have a search look for what is better of the figure that its jobs return.
 
-    Raises: InputError where it was told the other way, or where the data decide what the figure is.
+    Raises: InputError where it was told the other way.
     """
     sweeper = config.hydra.sweeper
     if "direction" not in sweeper or isinstance(sweeper.direction, ListConfig):
         return
     typed = sweeper.direction
-    if config.hydra.job.name == "sim":
-        if typed is None:
-            raise InputError(
-                "hydra.sweeper.direction is needed: maximize where the test figure is an accuracy "
-                "(classes), minimize where it is a loss"
-            )
-        return
     monitor = OmegaConf.select(config, "trainer.monitor")
     right = "maximize" if monitor in HIGHER_IS_BETTER else "minimize"
     if typed is not None and str(typed).lower() != right:

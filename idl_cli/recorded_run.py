@@ -6,7 +6,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 
@@ -19,6 +19,9 @@ from idl_cli.typed_settings import read_value
 if TYPE_CHECKING:  # what was typed is read, and refused, before torch is loaded
     from idl_core.training import Checkpoint
     from idl_datasets import Dataset
+
+Config = TypeVar("Config", TrainConfig, SimConfig)
+_COMMANDS: dict[type, str] = {TrainConfig: "idl train", SimConfig: "idl sim"}
 
 
 def read_recorded(directory: Path) -> TrainConfig | SimConfig:
@@ -40,11 +43,12 @@ def read_recorded(directory: Path) -> TrainConfig | SimConfig:
         raise InputError(f"'{path}': {error}") from error
 
 
-def read_config(directory: Path) -> TrainConfig:
-    """The configuration of a run of `idl train`. Raises: InputError."""
+def read_config(directory: Path, kind: type[Config]) -> Config:
+    """The configuration of a run of the command that `kind` is of. Raises: InputError."""
     config = read_recorded(directory)
-    if isinstance(config, SimConfig):
-        raise InputError(f"'{directory}' is a run of idl sim, not of idl train")
+    if not isinstance(config, kind):
+        there, here = _COMMANDS[type(config)], _COMMANDS[kind]
+        raise InputError(f"'{directory}' is a run of {there}, not of {here}")
     return config
 
 

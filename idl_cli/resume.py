@@ -13,17 +13,20 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from idl_cli.errors import InputError
-from idl_cli.recorded_run import read_config
-from idl_cli.run_directory import holds_run, own_words
+from idl_cli.job import Job
+from idl_cli.recorded_run import Config, read_config
+from idl_cli.run_directory import TRAINED, holds_run, own_words
 from idl_cli.run_lookup import existing_run
 from idl_cli.run_records import RunRecord, as_number, read_overrides
-from idl_cli.schema import SweepConfig, TrainConfig, as_plain, train_config
+from idl_cli.schema import SweepConfig, as_plain
 from idl_cli.sequence_options import SpikyConfig
+from idl_cli.sim_options import SimConfig
+from idl_cli.typed_settings import read_settings
 
 # Everything else decides what the steps are, or what belongs to them.
 CHANGEABLE = (
@@ -44,10 +47,12 @@ CHANGEABLE = (
     "trainer.resume",
     "sweep.resume",
 )
+# What idl sim solves, and how, comes after the steps, which are its teacher's.
+SOLVED_ANEW = ("model", "solver")
 
 
 @dataclass(frozen=True)
-class Continuation:
+class Continuation(Generic[Config]):
     """What a job is to do: with which configuration, in which earlier run's directory, if any.
 
     Attributes:
@@ -55,67 +60,62 @@ class Continuation:
         value: the figure of a job that is complete, and is not to be run again.
     """
 
-    config: TrainConfig
+    config: Config
     words: list[str]
     old: Path | None = None
     value: float | None = None
 
 
-def continuation(
-    config: TrainConfig,
-    composed: Mapping[str, Any],
-    typed: Sequence[str],
-    output: Path,
-    job: int | None,
-    cluster_job: str | None = None,
-) -> Continuation:
+def continuation(job: Job, config: Config) -> Continuation[Config]:
     """How `trainer.resume`, `sweep.resume` and the cluster want a job to begin.
 
     Args:
-        config, composed: as it would be were it new.
-        output: where its directory is or will be.
-        job: its number in a sweep.
-        cluster_job: what submitit calls it, the same where it is queued again.
+        config: as it would be were it new.
 
     Raises: InputError where the run that is meant is none, or another than this one.
     """
-    resume = config.trainer.resume
-    if job is None and config.sweep.resume is not None:
+    resume, output, typed = config.trainer.resume, job.output, job.typed
+    if job.number is None and config.sweep.resume is not None:
         raise InputError(
             f"sweep.resume={config.sweep.resume}: it goes on with a sweep, and needs -m; "
             "a single run goes on with trainer.resume="
         )
-    if job is not None and (config.sweep.resume is not None or requeued(output, cluster_job)):
-        return _sweep_job(config, typed, output, job)
+    if job.number is not None and (config.sweep.resume is not None or requeued(job)):
+        return _sweep_job(config, typed, output, job.number)
     if resume is not None and resume != "auto":
         old = existing_run(resume, key="trainer.resume=")
-        return _changed(old, composed, typed)
+        return _changed(config, old, job.values, typed)
     if resume is None or not holds_run(output):
         return Continuation(as_new(config), own_words(typed))
     if not (output / "config.yaml").exists() or own_words(typed) == read_overrides(output):
         return _same_again(config, typed, output)
-    return _changed(output, composed, typed)
+    return _changed(config, output, job.values, typed)
 
 
-def _changed(old: Path, composed: Mapping[str, Any], typed: Sequence[str]) -> Continuation:
+def _changed(
+    config: Config, old: Path, composed: Mapping[str, Any], typed: Sequence[str]
+) -> Continuation[Config]:
     """A run to go on with as it was, but for what was typed now."""
-    before = read_overrides(old)
+    before: list[str] = read_overrides(old)
     newest = {word.split("=")[0]: word for word in before}
-    words = [word for word in own_words(typed) if newest.get(word.split("=")[0]) != word]
-    return Continuation(resumed_config(read_config(old), composed, words), [*before, *words], old)
+    words: list[str] = [word for word in own_words(typed) if newest.get(word.split("=")[0]) != word]
+    saved = read_config(old, type(config))
+    return Continuation(resumed_config(saved, composed, words), [*before, *words], old)
 
 
-def _same_again(config: TrainConfig, typed: Sequence[str], output: Path) -> Continuation:
+def _same_again(config: Config, typed: Sequence[str], output: Path) -> Continuation[Config]:
     """The same command once more, over what there is of its run.
 
     What was learnt belongs to the configuration that was written down; where nothing was yet, that
     may be of an attempt that was refused.
     """
-    config = read_config(output) if has_learnt(output) else as_new(config)
+    config = read_config(output, type(config)) if has_learnt(output) else as_new(config)
     return Continuation(config, own_words(typed), output)
 
 
-def _sweep_job(config: TrainConfig, typed: Sequence[str], output: Path, job: int) -> Continuation:
+def _sweep_job(
+    config: Config, typed: Sequence[str], output: Path, job: int
+) -> Continuation[Config]:
     """A job of a sweep that was run before, to its end or not."""
     if not holds_run(output):
         return Continuation(as_new(config), own_words(typed))
@@ -134,19 +134,20 @@ def _sweep_job(config: TrainConfig, typed: Sequence[str], output: Path, job: int
 
 def has_learnt(run: Path) -> bool:
     """Whether a run directory holds anything that was learnt, and with which configuration."""
-    return (run / "config.yaml").exists() and any((run / "checkpoints").glob("*.safetensors"))
+    learnt = (run / folder for folder in TRAINED)
+    return (run / "config.yaml").exists() and any(any(f.glob("*.safetensors")) for f in learnt)
 
 
-def requeued(output: Path, cluster_job: str | None) -> bool:
+def requeued(job: Job) -> bool:
     """Whether SLURM, or submitit on this machine, runs this job another time."""
     if int(os.environ.get("SLURM_RESTART_COUNT") or 0) > 0:
         return True
-    if cluster_job is None:
+    if job.cluster_job is None:
         return False
-    return RunRecord.read(output).summary.get("cluster_job") == cluster_job
+    return RunRecord.read(job.output).summary.get("cluster_job") == job.cluster_job
 
 
-def as_new(config: TrainConfig) -> TrainConfig:
+def as_new(config: Config) -> Config:
     """The configuration as it is written down: good from any folder, without how it began."""
     trainer, data = dataclasses.replace(config.trainer, resume=None), config.data
     if not isinstance(data, SpikyConfig) and data.path is not None:
@@ -155,9 +156,7 @@ def as_new(config: TrainConfig) -> TrainConfig:
     return dataclasses.replace(config, data=data, trainer=trainer, sweep=SweepConfig())
 
 
-def resumed_config(
-    saved: TrainConfig, composed: Mapping[str, Any], typed: Sequence[str]
-) -> TrainConfig:
+def resumed_config(saved: Config, composed: Mapping[str, Any], typed: Sequence[str]) -> Config:
     """The run's own configuration with what was typed put into it.
 
     Raises: InputError for a change that the steps already made would not survive.
@@ -168,10 +167,11 @@ def resumed_config(
         if key == "experiment":
             raise InputError("a resumed run keeps its configuration: leave experiment= out")
         _copy(key.split("."), composed, values)
-    config = as_new(train_config(values))
+    config = as_new(read_settings(type(saved), values))
     before, after = _flat(as_plain(saved)), _flat(as_plain(config))
+    free = (*CHANGEABLE, *SOLVED_ANEW) if isinstance(saved, SimConfig) else CHANGEABLE
     for key in sorted(before.keys() | after.keys()):
-        changeable = any(key == name or key.startswith(f"{name}.") for name in CHANGEABLE)
+        changeable = any(key == name or key.startswith(f"{name}.") for name in free)
         if before.get(key) != after.get(key) and not changeable:
             raise InputError(
                 f"{key}={after.get(key)}: the run was made with {before.get(key)}, and resuming "

@@ -4,6 +4,7 @@ config.yaml      the resolved configuration
 overrides.yaml   what was typed
 tokenizer.json   of a language model: what its tokens stand for
 metrics.jsonl    figures, a JSON object a line
+teacher/         checkpoints of the network that a run of idl sim trained to learn from
 checkpoints/     best and last
 figures/
 summary.json     written last, atomically, whatever happened
@@ -30,12 +31,13 @@ try:
 except ImportError:  # not on Windows: there a run is not locked
     fcntl = None  # type: ignore[assignment]
 
+TRAINED = ("teacher", "checkpoints")
 CONTENTS = (
     "config.yaml",
     "overrides.yaml",
     "tokenizer.json",
     "metrics.jsonl",
-    "checkpoints",
+    *TRAINED,
     "figures",
     "summary.json",
 )
@@ -50,7 +52,7 @@ class RunDirectory:
         self.config = path / "config.yaml"
         self.overrides = path / "overrides.yaml"
         self.metrics = path / "metrics.jsonl"
-        self.checkpoints = path / "checkpoints"
+        self.teacher, self.checkpoints = (path / name for name in TRAINED)
         self.figures = path / "figures"
         self.summary = path / "summary.json"
         self._lock = _lock(path)

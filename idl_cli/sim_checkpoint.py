@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from typing import Any
 
 from idl_cli import build
@@ -28,6 +29,7 @@ def save_model(
         model = sim.to_implicit_model()
     except ValueError as error:
         job.screen.say(f"no checkpoint: {error}")
+        shutil.rmtree(directory.checkpoints, ignore_errors=True)  # of an earlier solve of this run
         return None
     state = model.state_dict()
     described = ImplicitConfig(

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import math
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,17 +16,21 @@ from idl_cli.devices import choose_devices
 from idl_cli.errors import InputError, RunFailed
 from idl_cli.job import Interrupted, Job
 from idl_cli.ranks import Ranks, process_group
-from idl_cli.recorded_run import read_recorded
-from idl_cli.resume import own_words
-from idl_cli.run_directory import RunDirectory, holds_run
-from idl_cli.run_lookup import existing_run
+from idl_cli.recording import open_directory, recording
+from idl_cli.resume import Continuation, continuation
+from idl_cli.run_directory import RunDirectory
 from idl_cli.schema import as_plain
 from idl_cli.sim_checkpoint import save_model
 from idl_cli.sim_options import SIMConfig, SimConfig, sim_config
 from idl_cli.sim_results import draw_figures, print_learned
 from idl_cli.stop_signals import StopSignals
-from idl_cli.teacher import FOLDER, Teacher, find_teacher, train_teacher
-from idl_cli.training_job import recording
+from idl_cli.teacher import (
+    Teacher,
+    find_teacher,
+    going_on,
+    teacher_checkpoints,
+    train_teacher,
+)
 from idl_cli.typed_words import typed_word
 from idl_core import ImplicitFunctionWarning
 from idl_core.peers import Peers
@@ -60,11 +62,15 @@ def compute(job: Job) -> float:
 
     Raises: InputError, RunFailed, Interrupted (a signal; the teacher is saved).
     """
-    config, old = _begin(job)
+    begin = continuation(job, sim_config(job.values))
+    config = begin.config
+    if begin.value is not None:
+        job.screen.say(f"job {job.number} was complete")
+        return begin.value
     solver = _solver(config)
     ranks = Ranks.of_environment()
     if ranks is None:
-        return _compute(job, config, old, solver, lambda told: None)
+        return _compute(job, begin, solver, lambda told: None)
     if not isinstance(solver, ADMMMultiGPUSolver):
         raise InputError(
             f"solver={config.solver.name} works in one process, and {ranks.launcher} started "
@@ -78,27 +84,29 @@ def compute(job: Job) -> float:
         if team.rank:
             return _follow(job, config, solver, device, team, peers)
         with _telling(team, peers) as tell:
-            return _compute(job, config, old, solver, tell)
+            return _compute(job, begin, solver, tell)
 
 
 def _compute(
-    job: Job, config: SimConfig, old: Path | None, solver: BaseSolver, tell: Callable[[Any], None]
+    job: Job,
+    begin: Continuation[SimConfig],
+    solver: BaseSolver,
+    tell: Callable[[Any], None],
 ) -> float:
     """Args: tell: see `_learn`."""
     with job.stop as stop:
-        config, teacher = find_teacher(job, config)
-        parts = teacher.parts
-        directory = _open_directory(job, config, old)
-        with recording(job, parts.config, directory) as callback:
-            taught = train_teacher(
-                job, teacher, callback, stop, directory.path / FOLDER, resume=old is not None
-            )
+        begin, teacher = find_teacher(job, begin)
+        directory, resume = open_directory(
+            job, begin, lambda run: teacher_checkpoints(teacher, run)
+        )
+        with recording(job, teacher.parts.config, directory) as callback:
+            taught = train_teacher(job, teacher, callback, stop, directory, resume)
             job.screen.close()
-            sim = _learn(job, config.model, teacher, solver, stop, tell)
+            sim = _learn(job, begin.config.model, teacher, solver, stop, tell)
             learned = _evaluate(sim, teacher)
             place = Progress(step=job.facts.get("steps", 0), epoch=job.facts.get("epochs", 0))
-            callback.on_evaluation(place, "test", learned, False)
-        figure = _record(job, config, teacher, sim, directory, taught, learned)
+            callback.on_evaluation(place, "test", learned["test"], False)
+        figure = _record(job, begin.config, teacher, sim, directory, taught, learned)
         if stop() and job.number is not None:  # too late for this job, meant for the sweep
             raise Interrupted(
                 "stopped after a job that was just complete", stop.exit_code, stop.received
@@ -113,62 +121,34 @@ def _record(
     sim: SIM,
     directory: RunDirectory,
     taught: Figures,
-    learned: Figures,
+    learned: dict[str, Figures],
 ) -> float:
     """Save the model, draw, and show; returns the figure that the run is ranked by."""
     kept = save_model(job, config, teacher, sim, directory)
     draw_figures(directory.figures, sim)
     assert sim.quality is not None
-    ranked = "accuracy" if "accuracy" in learned else "loss"
+    test, (ranked_on, *_) = learned["test"], learned
+    monitor = config.trainer.monitor
     job.facts |= {
         "parameters": sum(w.numel() for w in sim.weights.values() if w is not None),
-        "ranked_by": f"test.{ranked}",
-        "test": learned,
+        "ranked_by": f"{ranked_on}.{monitor}",
+        **{"train": {}, "val": {}, **learned},
         "teacher": taught,
         "sim": {
             "teacher_accuracy": taught.get("accuracy"),
-            "accuracy": learned.get("accuracy"),
+            "accuracy": test.get("accuracy"),
             **sim.quality.figures(),
         },
     }
     if job.number is None:
-        print_learned(taught, learned, sim)
+        print_learned(taught, test, sim)
         if kept:
             again = typed_word("model.init_from", directory.shown)
             print(f"{kept:,} states; fine-tune: idl train {again}")
     else:
-        job.screen.say(f"job {job.number} done: test {ranked} {learned[ranked]:.4g}")
-    return learned[ranked]
-
-
-def _begin(job: Job) -> tuple[SimConfig, Path | None]:
-    """The configuration, and the directory of the run to go on with, if any. Raises: InputError."""
-    config = sim_config(job.values)
-    resume = config.trainer.resume
-    as_new = dataclasses.replace(config, trainer=dataclasses.replace(config.trainer, resume=None))
-    if resume is None:
-        return config, None
-    if resume == "auto":
-        if not holds_run(job.output) or not (job.output / "config.yaml").exists():
-            return as_new, None
-        old = job.output
-    else:
-        old = existing_run(resume, key="trainer.resume=")
-        if words := own_words(job.typed):
-            raise InputError(f"{words[0]}: a resumed run keeps its configuration; leave it out")
-    recorded = read_recorded(old)
-    if not isinstance(recorded, SimConfig):
-        raise InputError(f"trainer.resume={old}: it is a run of idl train, not of idl sim")
-    return recorded, old
-
-
-def _open_directory(job: Job, config: SimConfig, old: Path | None) -> RunDirectory:
-    if old is not None:
-        job.directory = RunDirectory.reopen(old)
-        return job.directory
-    directory = job.claim()
-    directory.write_settings(as_plain(config), own_words(job.typed))
-    return directory
+        told = "  ".join(f"{name} {value:.4g}" for name, value in test.items())
+        job.screen.say(f"job {job.number} done: test {told}")
+    return learned[ranked_on][monitor]
 
 
 def _solver(config: SimConfig) -> BaseSolver:
@@ -257,8 +237,7 @@ def _learn(
 def _stopped(job: Job, stop: StopSignals) -> Interrupted:
     assert job.directory is not None
     return Interrupted(
-        "stopped while solving; the teacher is saved, go on with: "
-        f"idl sim {typed_word('trainer.resume', job.directory.shown)}",
+        f"stopped while solving; the teacher is saved, go on with: {going_on(job.directory)}",
         stop.exit_code,
         stop.received,
     )
@@ -364,9 +343,14 @@ class _Predictor(nn.Module):
         return self.sim(inputs)
 
 
-def _evaluate(sim: SIM, teacher: Teacher) -> Figures:
+def _evaluate(sim: SIM, teacher: Teacher) -> dict[str, Figures]:
+    """Figures of the split that runs are ranked on, which comes first, and of the test split."""
     parts = teacher.parts
-    trainer = parts.config.trainer
-    return evaluate(
-        _Predictor(sim), parts.dataset.test, parts.task, trainer.eval_batch_size, trainer.precision
-    )
+    data, trainer = parts.dataset, parts.config.trainer
+    ranked = {"train": data.train} if data.val is None else {"val": data.val}
+    return {
+        name: evaluate(
+            _Predictor(sim), split, parts.task, trainer.eval_batch_size, trainer.precision
+        )
+        for name, split in {**ranked, "test": data.test}.items()
+    }

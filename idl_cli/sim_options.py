@@ -13,6 +13,7 @@ from idl_cli.schema import (
     NoLoggerConfig,
     OptimizerConfig,
     SchedulerConfig,
+    SweepConfig,
     TrainerConfig,
     check_run_name,
 )
@@ -147,6 +148,7 @@ class SimConfig:
     scheduler: SchedulerConfig
     trainer: TrainerConfig
     logger: LoggerConfig = field(default_factory=NoLoggerConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
     seed: Annotated[int, Range(0, 2**32 - 1)] = 0
     debug: bool = False
 

@@ -53,6 +53,8 @@ def rounded_up(bound: float) -> str:
 
 def draw_figures(folder: Path, sim: SIM) -> None:
     """matrices.png, and where the solver gives them gap.png and layers.png, in `folder`."""
+    for name in ("gap.png", "layers.png"):  # of an earlier solve of this run
+        (folder / name).unlink(missing_ok=True)
     blocks = {
         name: weight.double().cpu().numpy()
         for name, weight in sim.weights.items()

@@ -30,11 +30,10 @@ def claim_sweep(config: DictConfig) -> Path:
     if is_typed(config, "hydra.sweep.dir"):
         anew = OmegaConf.select(config, "trainer.resume") != "auto"
         if anew and wanted.is_dir() and read_jobs(wanted):
-            resume = "trainer.resume=auto" if "trainer" in config else ""
-            again = typed_word("sweep.resume", wanted) if "sweep" in config else resume
+            again = f", or go on with them: {typed_word('sweep.resume', wanted)}"
             raise InputError(
                 f"hydra.sweep.dir={wanted} holds a sweep's jobs already; choose another"
-                + (f", or go on with them: {again}" if again else "")
+                + (again if "sweep" in config else "")
             )
         return wanted
     number, path = 1, wanted
@@ -60,7 +59,7 @@ def resumed_sweep(config: DictConfig) -> Path | None:
     if not path.is_dir():
         raise InputError(f"sweep.resume={typed}: there is no such folder")
     if not any((path / name).exists() for name in ("multirun.yaml", "0")):
-        raise InputError(f"sweep.resume={typed}: it is no folder of a sweep (idl train -m)")
+        raise InputError(f"sweep.resume={typed}: it is no folder of a sweep (-m)")
     if (subdir := _recorded_subdir(path)) and not is_typed(config, "hydra.sweep.subdir"):
         config.hydra.sweep.subdir = subdir
         config.hydra.overrides.hydra.append(hydra_word("hydra.sweep.subdir", subdir))

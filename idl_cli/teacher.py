@@ -13,15 +13,16 @@ from idl_cli.devices import choose_devices
 from idl_cli.errors import InputError
 from idl_cli.job import Interrupted, Job
 from idl_cli.recorded_run import read_recorded
+from idl_cli.resume import Continuation
+from idl_cli.run_directory import RunDirectory
 from idl_cli.run_lookup import existing_run
 from idl_cli.schema import CNNConfig, DataConfig, MLPConfig, TrainConfig
 from idl_cli.sim_options import RunConfig, SimConfig
 from idl_cli.stop_signals import StopSignals
-from idl_cli.trained_model import load_trained, read_trained
+from idl_cli.trained_model import load_trained, read_trained, resumed_checkpoint
 from idl_cli.training_parts import Ingredients, build_parts, checkpoint_folder, train_parts
-from idl_core.training import Callback, Figures, Team, evaluate
-
-FOLDER = "teacher"  # of a run of idl sim, where the checkpoints of its teacher are
+from idl_cli.typed_words import typed_word
+from idl_core.training import Callback, CheckpointFolder, Figures, Team, evaluate
 
 
 @dataclass
@@ -44,12 +45,16 @@ class Teacher:
         return self.parts.model
 
 
-def find_teacher(job: Job, config: SimConfig) -> tuple[SimConfig, Teacher]:
+def find_teacher(
+    job: Job, begin: Continuation[SimConfig]
+) -> tuple[Continuation[SimConfig], Teacher]:
     """The teacher that the configuration names, built on its device, and loaded if it is a run's.
 
-    Returns: the configuration too, with the data of the teacher's run where none were typed.
+    Returns: the configuration too, with the teacher's run as it is found from anywhere, and with
+        its data where none were typed.
     Raises: InputError where there is no such run, or its model has no states or is for other data.
     """
+    config, screen = begin.config, job.screen
     devices = choose_devices(config.trainer)
     if len(devices) > 1:
         raise InputError(
@@ -57,8 +62,10 @@ def find_teacher(job: Job, config: SimConfig) -> tuple[SimConfig, Teacher]:
             "solver=admm_multigpu shares the solve among several"
         )
     if not isinstance(config.teacher, RunConfig):
-        parts = build_parts(_training(config, config.teacher), devices[0], job.screen.loading)
-        return config, Teacher(config.teacher, parts, None)
+        trained = None if begin.old is None else resumed_checkpoint(begin.old / "teacher")
+        training = _training(config, config.teacher)
+        parts = build_parts(training, devices[0], screen.loading, trained, screen.say)
+        return begin, Teacher(config.teacher, parts, None)
     run = existing_run(config.teacher.run, key="teacher=")
     recorded = read_recorded(run)
     model = recorded.teacher if isinstance(recorded, SimConfig) else recorded.model
@@ -69,29 +76,39 @@ def find_teacher(job: Job, config: SimConfig) -> tuple[SimConfig, Teacher]:
             f"teacher={run} is a run of model={model.name}, which has no layers to learn from: "
             "choose one of model=mlp or model=cnn"
         )
-    if not _typed_data(job.typed):
+    config = dataclasses.replace(config, teacher=RunConfig(str(run.absolute())))
+    if not _typed_data(begin.words):
         assert isinstance(recorded.data, DataConfig)  # the only data of these models
         config = dataclasses.replace(config, data=recorded.data)
-    folder = run / FOLDER if isinstance(recorded, SimConfig) else run / "checkpoints"
-    checkpoint = read_trained(folder, "best")
-    screen, training = job.screen, _training(config, model)
+    folder = run / ("teacher" if isinstance(recorded, SimConfig) else "checkpoints")
+    checkpoint, training = read_trained(folder, "best"), _training(config, model)
     parts = build_parts(training, devices[0], screen.loading, checkpoint, screen.say)
     load_trained(parts.model, checkpoint, run)
-    return config, Teacher(model, parts, run)
+    return dataclasses.replace(begin, config=config), Teacher(model, parts, run)
+
+
+def teacher_checkpoints(teacher: Teacher, directory: RunDirectory) -> CheckpointFolder | None:
+    """Those of its training in this run; None where an earlier run has trained it."""
+    if teacher.trained_in is not None:
+        return None
+    return checkpoint_folder(directory.teacher, teacher.config, teacher.parts.dataset)
 
 
 def train_teacher(
-    job: Job, teacher: Teacher, callback: Callback, stop: StopSignals, folder: Path, resume: bool
+    job: Job,
+    teacher: Teacher,
+    callback: Callback,
+    stop: StopSignals,
+    directory: RunDirectory,
+    resume: bool,
 ) -> Figures:
     """Train it, unless it is trained already. Returns: its figures on the test split.
-
-    Args:
-        folder: where its checkpoints go.
 
     Raises: InputError, RunFailed, Interrupted.
     """
     parts = teacher.parts
-    if teacher.trained_in is not None:
+    checkpoints = teacher_checkpoints(teacher, directory)
+    if checkpoints is None:
         trainer = parts.config.trainer
         return evaluate(
             parts.model, parts.dataset.test, parts.task, trainer.eval_batch_size, trainer.precision
@@ -100,9 +117,9 @@ def train_teacher(
         parts,
         callback,
         job.screen.say,
-        checkpoint_folder(folder, teacher.config, parts.dataset),
+        checkpoints,
         stop,
-        folder / "unused",  # only series have a forecast to draw
+        directory.figures / "unused",  # only series have a forecast to draw
         resume=resume,
         team=Team(),
     )
@@ -115,11 +132,17 @@ def train_teacher(
     }
     if result.interrupted:
         raise Interrupted(
-            f"stopped at step {result.progress.step} of the teacher's training, and saved",
+            f"stopped at step {result.progress.step} of the teacher's training, and saved; "
+            f"go on with: {going_on(directory)}",
             stop.exit_code,
             stop.received,
         )
     return outcome.test
+
+
+def going_on(directory: RunDirectory) -> str:
+    """What is typed to go on with a run that was stopped."""
+    return f"idl sim {typed_word('trainer.resume', directory.shown)}"
 
 
 def _training(config: SimConfig, model: MLPConfig | CNNConfig) -> TrainConfig:

@@ -2,40 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from idl_cli import build
 from idl_cli.devices import choose_devices, devices_name
-from idl_cli.errors import InputError
 from idl_cli.initial_model import with_initial_options
 from idl_cli.job import Interrupted, Job
-from idl_cli.metrics_record import FactsRecord, MetricsRecord
 from idl_cli.ranks import Ranks, process_group
+from idl_cli.recording import open_directory, recording
 from idl_cli.results_table import print_results
 from idl_cli.resume import Continuation, continuation, has_learnt
 from idl_cli.run_directory import RunDirectory
 from idl_cli.saved_tokenizer import write_tokenizer
-from idl_cli.schema import TrainConfig, WandbConfig, as_plain, train_config
+from idl_cli.schema import TrainConfig, train_config
 from idl_cli.stop_signals import StopSignals
 from idl_cli.trained_model import resumed_checkpoint
-from idl_cli.training_parts import Ingredients, Outcome, build_parts, fingerprint
+from idl_cli.training_parts import Ingredients, Outcome, build_parts, checkpoint_folder
 from idl_cli.training_ranks import follow, lead
 from idl_cli.typed_words import typed_word
-from idl_core.training import (
-    Callback,
-    Callbacks,
-    CheckpointError,
-    CheckpointFolder,
-    Figures,
-    FitResult,
-    Team,
-)
+from idl_core.training import Figures, FitResult, Team
 from idl_datasets import Dataset, TextDataset
 
 
@@ -44,9 +32,7 @@ def compute(job: Job) -> float:
 
     Raises: InputError, RunFailed (the loss became non-finite), Interrupted (a signal; saved).
     """
-    begin = continuation(
-        train_config(job.values), job.values, job.typed, job.output, job.number, job.cluster_job
-    )
+    begin = continuation(job, train_config(job.values))
     config, old = begin.config, begin.old
     if begin.value is not None:
         job.screen.say(f"job {job.number} was complete")
@@ -70,7 +56,7 @@ def compute(job: Job) -> float:
 
 def _compute(
     job: Job,
-    begin: Continuation,
+    begin: Continuation[TrainConfig],
     parts: Ingredients,
     devices: list[torch.device],
     team: Team,
@@ -130,59 +116,20 @@ def _facts_before(parts: Ingredients, devices: list[torch.device]) -> dict[str, 
 
 
 def _open_directory(
-    job: Job, begin: Continuation, dataset: Dataset, team: Team
+    job: Job, begin: Continuation[TrainConfig], dataset: Dataset, team: Team
 ) -> tuple[RunDirectory, bool]:
-    """A new run directory, or the one to go on in, with the configuration written down.
-
-    Returns: it, and whether there is a checkpoint to go on from.
-    """
-    resume = False
+    """See `open_directory`; the other ranks, which wait to be told, are let go where it fails."""
+    model = begin.config.model
     try:
-        if begin.old is None:
-            directory = job.claim()
-        else:
-            mark = fingerprint(begin.config.model, dataset)
-            directory, resume = _reopen(begin.old, mark)
-            job.directory = directory
-        directory.write_settings(as_plain(begin.config), begin.words)
+        opened = open_directory(
+            job, begin, lambda run: checkpoint_folder(run.checkpoints, model, dataset)
+        )
         if isinstance(dataset, TextDataset):  # an earlier attempt may have ended before it
-            write_tokenizer(directory.path, dataset.tokenizer)
+            write_tokenizer(opened[0].path, dataset.tokenizer)
     except BaseException:
-        team.first({})  # the other ranks wait to be told
+        team.first({})
         raise
-    return directory, resume
-
-
-def _reopen(old: Path, mark: str) -> tuple[RunDirectory, bool]:
-    """A run to go on with, nothing in it touched yet, and whether it has a checkpoint.
-
-    Raises: InputError where it cannot be gone on with.
-    """
-    directory = RunDirectory.reopen(old)
-    try:
-        last, _, _ = CheckpointFolder(directory.checkpoints, mark).load()
-    except CheckpointError as error:
-        directory.release()
-        raise InputError(str(error)) from error
-    return directory, last is not None
-
-
-@contextlib.contextmanager
-def recording(job: Job, config: TrainConfig, directory: RunDirectory) -> Iterator[Callbacks]:
-    """Everything that listens to the training."""
-    # What an earlier process wrote of its end holds no longer: until this one ends, none is known.
-    directory.summary.unlink(missing_ok=True)
-    metrics = MetricsRecord(directory.metrics, job.screen.say)
-    members: list[Callback] = [metrics, FactsRecord(job.facts), job.screen]
-    with contextlib.ExitStack() as stack:
-        stack.callback(metrics.close)
-        if isinstance(config.logger, WandbConfig):
-            from idl_cli.wandb_record import WandbRecord
-
-            record = WandbRecord(config, directory, job.sweep, job.screen.say)
-            stack.callback(record.close)
-            members.append(record)
-        yield Callbacks(members)
+    return opened
 
 
 def _facts(outcome: Outcome) -> dict[str, Any]:

@@ -17,8 +17,9 @@ import yaml
 from idl_cli.screen import Screen
 from idl_cli.sim_results import rounded_up
 from idl_cli.trained_blocks import trained_blocks
+from idl_core.training import CheckpointFolder
 
-from .conftest import Answer, Idl
+from .conftest import Answer, Idl, StopAt
 
 
 @pytest.fixture
@@ -208,11 +209,26 @@ def test_half_precision_is_for_the_teacher(idl: Idl, learned: Answer) -> None:
     assert sim["accuracy"] == pytest.approx(sim["teacher_accuracy"], abs=0.1)
 
 
-def test_a_sweep_ends_in_one_table(idl: Idl, learned: Answer) -> None:
-    answer = idl("sim", "-m", "teacher=learned", "solver.lambda_z=1e-6,10")
+def test_a_sweep_ends_in_one_table_and_is_gone_on_with(
+    idl: Idl, learned: Answer, tmp_path: Path
+) -> None:
+    words = ["sim", "-m", "teacher=learned", "solver.lambda_z=1e-6,10"]
+    answer = idl(*words, "hydra.sweep.dir=sweep")
     assert answer.code == 0, answer.err
-    assert "solver.lambda_z" in answer.out
-    assert "test accuracy" in answer.out.splitlines()[0]
+    header, best, worst = answer.out.splitlines()[:3]
+    assert "val loss" in header  # what is chosen by is not what is reported
+    assert "test accuracy" in header
+    assert [best.split()[1], worst.split()[1]] == ["1e-06", "10"]
+    (tmp_path / "sweep" / "1" / "summary.json").unlink()  # killed, and queued again
+    again = idl(*words, "sweep.resume=sweep")
+    assert again.code == 0, again.err
+    assert again.err.count("was complete") == 1
+    assert again.out.splitlines()[1].split()[:3] == best.split()[:3]
+    other = idl("sim", "-m", "teacher=learned", "solver.lambda_z=1e-6,1", "sweep.resume=sweep")
+    assert other.code == 2
+    assert "job 1 there was made with" in other.err
+    train = idl("train", "-m", "seed=0,1", "sweep.resume=sweep")
+    assert train.code == 2
 
 
 @pytest.mark.parametrize("solver", ["admm", "admm_multigpu"])
@@ -239,6 +255,65 @@ def test_stopped_while_solving_and_gone_on_with(
     assert "loss" in answer.summary["test"]
 
 
+def test_what_is_typed_for_a_run_that_is_gone_on_with_counts_or_is_refused(
+    idl: Idl, learned: Answer, arrays: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved = tmp_path / "moved.npz"
+    moved.write_bytes(arrays.read_bytes())
+    first = idl("sim", "teacher=learned", "data=arrays", "data.path=moved.npz",
+                "hydra.run.dir=mine")  # fmt: skip
+    assert first.code == 0, first.err
+    monkeypatch.chdir(tmp_path.parent)  # paths are good from any folder
+    words = ["sim", f"trainer.resume={tmp_path / 'mine'}"]
+    again = idl(*words, "solver=least_square", "model.samples=30")
+    assert again.code == 0, again.err
+    assert again.summary["sim"]["solver"] == "LeastSquareSolver"
+    assert "no checkpoint: ‖A‖∞" in again.err  # of so few samples; nor is the earlier solve's left
+    assert not (tmp_path / "mine" / "figures" / "gap.png").exists()
+    assert idl("eval", f"run={tmp_path / 'mine'}").code == 2
+    config = yaml.safe_load((tmp_path / "mine" / "config.yaml").read_text())
+    assert config["data"]["path"] == str(moved)  # not that of the teacher's run
+    assert config["teacher"]["run"] == str(tmp_path / "learned")
+    assert config["model"]["samples"] == 30
+    assert config["solver"]["name"] == "least_square"
+    summary = (tmp_path / "mine" / "summary.json").read_text()
+    for word in ("seed=3", "optimizer.lr=0.5", "teacher=mlp"):
+        refused = idl(*words, word)
+        assert refused.code == 2
+        assert "resuming cannot change it" in refused.err
+    assert (tmp_path / "mine" / "summary.json").read_text() == summary
+    wrong = idl("train", f"trainer.resume={tmp_path / 'mine'}")
+    assert wrong.code == 2
+    assert "is a run of idl sim, not of idl train" in wrong.err
+    auto = ["trainer.resume=auto", f"hydra.run.dir={tmp_path / 'mine'}"]
+    assert idl("sim", *auto, "seed=3").code == 2
+
+
+def test_a_teacher_that_was_stopped_goes_on_behind_its_own_normalisation(
+    idl: Idl, small: list[str], arrays: Path, tmp_path: Path, stop_at: StopAt
+) -> None:
+    data = tmp_path / "mine.npz"
+    data.write_bytes(arrays.read_bytes())
+    words = [f"data.path={data}" if word.startswith("data.path") else word for word in small]
+    stop_at(40)
+    stopped = idl("sim", *words, "hydra.run.dir=stopped", "trainer.checkpoint_seconds=0")
+    assert stopped.code == 143
+    assert "idl sim trainer.resume=stopped" in stopped.err
+    with np.load(arrays) as file:
+        whole = dict(file)
+    whole["x_train"] = 5 + 3 * whole["x_train"]
+    whole["x_test"] = 5 + 3 * whole["x_test"]
+    np.savez(data, **whole)
+    teacher = CheckpointFolder(tmp_path / "stopped" / "teacher")
+    first = teacher.load()[0]
+    assert idl("sim", "trainer.resume=stopped").code == 0
+    last = teacher.load()[0]
+    assert first is not None
+    assert last is not None
+    assert last.step > first.step
+    assert torch.equal(last.tensors["data.mean"], first.tensors["data.mean"])
+
+
 def test_a_job_of_a_pool_stops_while_solving_where_the_sweep_is_told_to(
     idl: Idl, learned: Answer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -247,7 +322,7 @@ def test_a_job_of_a_pool_stops_while_solving_where_the_sweep_is_told_to(
 
     monkeypatch.setattr(Screen, "on_solve", stop)
     monkeypatch.setattr("idl_cli.job.is_pool", lambda launcher: True)
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
     handlers = {number: signal.getsignal(number) for number in numbers}
     try:
         idl("sim", "-m", "teacher=learned", "seed=1,2", "hydra.sweep.dir=sweep")
