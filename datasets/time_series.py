@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,9 @@ def _read_csv(path: Path, wanted: str | None) -> tuple[str, np.ndarray]:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file)
             header = [name.strip() for name in next(reader, [])]
+            for mark, name in ((";", "semicolons"), ("\t", "tabs")):
+                if len(header) == 1 and mark in header[0] and wanted != header[0]:
+                    raise DatasetError(f"{path} has {name} between its columns: write commas.")
             index = _column(path, header, wanted)
             if wanted is None and _is_number(header[index]):
                 raise DatasetError(
@@ -75,15 +78,41 @@ def _read_csv(path: Path, wanted: str | None) -> tuple[str, np.ndarray]:
                     f"data.column={header[index]} where that is a name."
                 )
             values = [
-                _number(path, header[index], row, reader.line_num, line, index)
-                for row, line in enumerate(reader, 1)
-                if line  # a line without anything is no row
+                _number(path, header[index], row, reader.line_num, cells, index)
+                for row, cells in enumerate(_rows_of_cells(path, header, reader), 1)
             ]
     except UnicodeDecodeError as error:
-        raise DatasetError(f"{path} is not UTF-8 text: {reason(error)}.") from None
+        raise DatasetError(
+            f"{path} is not UTF-8 text: {reason(error)}; save it as UTF-8."
+        ) from None
     except csv.Error as error:
         raise DatasetError(f"{path} is damaged or no CSV: {reason(error)}.") from None
     return header[index], np.array(values, dtype=np.float64)
+
+
+def _rows_of_cells(
+    path: Path, header: Sequence[str], lines: Iterable[list[str]]
+) -> Iterator[list[str]]:
+    """The rows: lines with something in them.
+
+    More cells than names are refused, as each may be a part of the one before: a decimal comma
+    would leave of every number what is before it. An empty line is a missing value where it is
+    between the rows of a single column.
+    """
+    row, gap = 0, False
+    for cells in lines:
+        if not cells:
+            gap = True
+            continue
+        row += 1
+        if gap and len(header) == 1:
+            raise DatasetError(f"{path}: an empty line before row {row}: fill it in or remove it.")
+        if any(cell.strip() for cell in cells[len(header) :]):
+            raise DatasetError(
+                f"{path}: row {row} has {len(cells)} cells, more than the {len(header)} of the "
+                "line of names: commas separate cells, so that 1,5 is two; write 1.5."
+            )
+        yield cells
 
 
 def _column(path: Path, header: Sequence[str], wanted: str | None) -> int:
@@ -92,6 +121,8 @@ def _column(path: Path, header: Sequence[str], wanted: str | None) -> int:
         raise DatasetError(f"{path} is empty: give a CSV with a line of column names.")
     if wanted is None:
         return len(header) - 1
+    if header.count(wanted) > 1:
+        raise DatasetError(f"{path} has {header.count(wanted)} columns '{wanted}': rename them.")
     if wanted not in header:
         raise DatasetError(
             f"{path} has no column '{wanted}'.{close_match(wanted, header)} "

@@ -117,6 +117,33 @@ def test_a_bad_cell_is_named(file: Path, fails: Callable[..., Any], cell: str, s
         load("timeseries", path=file, column="OT", look_back=5)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a\n1.5\n2,5\n3.5\n", ["row 2 has 2 cells", "more than the 1", "write 1.5"]),
+        ("t,a,b\n1,2,3\n2,1,000.5,3\n", ["row 2 has 4 cells", "more than the 3"]),
+        ("a\n1\n\n3\n", ["an empty line before row 2"]),
+        ("t;a\n1;2,5\n", ["semicolons between its columns"]),
+        ("t\ta\n1\t2.5\n", ["tabs between its columns"]),
+        ("a,a\n1,2\n", ["2 columns 'a'"]),
+    ],
+)
+def test_numbers_are_not_cut_or_moved(
+    tmp_path: Path, fails: Callable[..., Any], text: str, said: list[str]
+) -> None:
+    path = tmp_path / "series.csv"
+    path.write_text(text)
+    with fails(path, *said):
+        load("timeseries", path=path, column="a")
+
+
+def test_empty_cells_and_lines_at_the_end_are_nothing(tmp_path: Path, series: np.ndarray) -> None:
+    path = tmp_path / "series.csv"
+    path.write_text("a\n" + "".join(f"{value!r},\n" for value in series.tolist()) + "\n\n")
+    data = load("timeseries", path=path, look_back=5, val_fraction=0)
+    np.testing.assert_array_equal(data.test.y[:, 0].numpy(), series[80:])
+
+
 def test_other_refusals(file: Path, tmp_path: Path, fails: Callable[..., Any]) -> None:
     with fails("has no column 'OTT'", "Did you mean 'OT'?", "date, OT, note"):
         load("timeseries", path=file, column="OTT")
