@@ -79,6 +79,7 @@ CASES = [
     make("one state", 1, 4, 1, 20),
     with_constant_pixels(make("", 8, 12, 3, 50), "constant pixels"),
     with_duplicates(make("", 8, 12, 3, 50), "duplicates"),
+    with_duplicates(make("", 8, 12, 3, 50, strength=0.0), "no penalty, duplicates"),
 ]
 IDS = [case.name for case in CASES]
 # Whose outputs are fitted to regenerated states.

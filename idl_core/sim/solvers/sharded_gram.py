@@ -28,9 +28,8 @@ class Samples:
     data: Array
     target: Array
 
-    def chunk(self, first: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Samples from `first` on, at most `CHUNK`."""
-        rows = slice(first, first + CHUNK)
+    def take(self, rows: slice, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Data and targets of some samples, copied."""
         parts = (self.data[rows], self.target[rows])
         data, target = (torch.as_tensor(part.copy()).to(device, dtype) for part in parts)
         return data, target
@@ -44,25 +43,26 @@ def sharded_moments(
     Every process of the default group must call it, with the same samples.
     """
     rank, world = dist.get_rank(), dist.get_world_size()
-    own = list(range(0, len(samples.data), CHUNK))[rank::world]
-    width, rows = samples.data.shape[1], samples.target.shape[1]
-    largest = torch.zeros(width + rows, device=device, dtype=dtype)
-    for first in own:
-        data, target = samples.chunk(first, device, dtype)
+    firsts = range(0, len(samples.data), CHUNK)[rank::world]
+    own = [slice(first, first + CHUNK) for first in firsts]
+    width, count = samples.data.shape[1], samples.target.shape[1]
+    largest = torch.zeros(width + count, device=device, dtype=dtype)
+    for rows in own:
+        data, target = samples.take(rows, device, dtype)
         both = torch.cat([data, target], 1).abs().amax(0)
         largest = torch.maximum(largest, both)
     dist.all_reduce(largest, op=dist.ReduceOp.MAX)
     size = _power_above(largest)
     d, z = size[:width], size[width:]
-    count = float(_power_above(torch.tensor(float(len(samples.data)), dtype=dtype)))
+    m = float(_power_above(torch.tensor(float(len(samples.data)), dtype=dtype)))
     moments = (
         torch.zeros(width, width, device=device, dtype=dtype),
-        torch.zeros(rows, width, device=device, dtype=dtype),
-        torch.zeros(rows, device=device, dtype=dtype),
+        torch.zeros(count, width, device=device, dtype=dtype),
+        torch.zeros(count, device=device, dtype=dtype),
     )
-    bounds = (d[:, None] * d * count, z[:, None] * d * count, z * z * count)
-    for first in own:
-        data, target = samples.chunk(first, device, dtype)
+    bounds = (d[:, None] * d * m, z[:, None] * d * m, z * z * m)
+    for rows in own:
+        data, target = samples.take(rows, device, dtype)
         parts = (data.T @ data, target.T @ data, (target * target).sum(0))
         for total, part, bound in zip(moments, parts, bounds, strict=True):
             total.add_(_rounded(part, bound))

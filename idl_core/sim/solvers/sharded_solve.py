@@ -62,13 +62,18 @@ def sharded_solve(
     m, width = samples.data.shape
     if prefers_data(m, width):
         # The data are smaller than what would be reduced: each process takes them whole.
-        data = torch.as_tensor(samples.data.copy()).to(device, job.dtype)
-        target = torch.as_tensor(samples.target.copy()).to(device, job.dtype)
+        data, target = samples.take(slice(None), device, job.dtype)
         gram = Gram(data=data)
         h, zz = target.T @ data, (target * target).sum(0)
     else:
         matrix, h, zz = sharded_moments(samples, device, job.dtype)
-        gram = Gram(matrix=matrix, samples=m)
+        origin = None
+        if not (job.penalty.l1 or job.penalty.l2):
+            # What bounds nothing is fitted, and proved, by what its columns span, which the Gram
+            # matrix cannot tell where columns are copies.
+            data, _ = samples.take(slice(None), device, job.dtype)
+            origin = data, torch.arange(width, device=device)
+        gram = Gram(matrix=matrix, samples=m, origin=origin)
     live = LiveColumns(gram, job.states, job.kappa, job.penalty)
     batches = [slice(first, first + job.batch) for first in range(0, len(zz), job.batch)]
     with Peers.of_group(job.timeout) as peers:
