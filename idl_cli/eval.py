@@ -26,8 +26,8 @@ def check(values: dict[str, Any]) -> None:
     read_recorded(existing_run(config.run))
 
 
-def evaluate_run(config: DictConfig) -> float:
-    """One job, as Hydra's launchers call it. Returns: the split's loss, NaN where it failed."""
+def evaluate_run(config: DictConfig) -> float | None:
+    """One job, as Hydra's launchers call it. Returns: the split's loss, None where it failed."""
     from idl_cli.evaluation_job import compute
     from idl_cli.job import run_job
 

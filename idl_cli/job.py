@@ -132,19 +132,20 @@ class Job:
                 raise RunFailed(f"the run is done, but not its record ({reason})") from error
 
 
-def run_job(command: str, config: DictConfig, compute: Callable[[Job], float]) -> float:
+def run_job(command: str, config: DictConfig, compute: Callable[[Job], float]) -> float | None:
     """Run one job and see to its end, whichever that is.
 
-    Returns: what `compute` does (the figure that a sweeper goes by), NaN where the job failed: in a
-        sweep the other jobs go on; a single run's error is raised again once Hydra is through.
+    Returns: what `compute` does, the figure that a sweeper goes by; None, which Optuna's takes for
+        a failure, where that is not finite or the job failed: in a sweep the other jobs go on; a
+        single run's error is raised again once Hydra is through.
     Raises: SystemExit(130 or 143) and KeyboardInterrupt, which end a sweep too; from a process of a
-        pool that would end the other jobs before they have saved: there it is NaN.
+        pool that would end the other jobs before they have saved: there it is None.
     """
     job = None
     try:
         job = Job.of(command, config)
         if isinstance(job.stop, PoolStop) and job.stop():
-            return math.nan  # what of the sweep has not begun is left for another time
+            return None  # what of the sweep has not begun is left for another time
         value = compute(job)
         job.screen.close()
         job.write_summary("completed", None, 0)
@@ -156,7 +157,7 @@ def run_job(command: str, config: DictConfig, compute: Callable[[Job], float]) -
         job.screen.say(str(stop))
         _show_directory(job)
         if isinstance(job.stop, PoolStop):
-            return math.nan
+            return None
         pass_on(stop.signal)
         raise SystemExit(stop.exit_code) from None
     except KeyboardInterrupt:
@@ -168,11 +169,11 @@ def run_job(command: str, config: DictConfig, compute: Callable[[Job], float]) -
         if job is not None:
             job.screen.close()
         _fail(job, error)
-        return math.nan
+        return None
     finally:
         if job is not None and job.directory is not None:
             job.directory.release()
-    return value
+    return value if math.isfinite(value) else None
 
 
 def _fail(job: Job | None, error: Exception) -> None:

@@ -85,7 +85,7 @@ class RunRecord:
                 return name
         evaluated = _walk(self.summary, "evaluated.run")
         if isinstance(evaluated, str) and Path(evaluated) != self.path:
-            return RunRecord(Path(evaluated), {}, "").setting(f"{group}.name")
+            return RunRecord.read(Path(evaluated)).setting(f"{group}.name")
         return MISSING
 
     def headline(self, split: str) -> tuple[str, Any]:
@@ -121,10 +121,7 @@ class RunRecord:
 
     @cached_property
     def _config_text(self) -> str:
-        try:
-            return (self.path / "config.yaml").read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError):
-            return ""
+        return _config_text(self.path)
 
     def _settings(self, group: str) -> dict[str, Any]:
         """At least the top-level entry `group` of the configuration."""
@@ -187,8 +184,9 @@ def is_run(folder: Path, names: set[str] | None = None) -> bool:
     if "config.yaml" not in inside:
         return False
     # A folder of Hydra sources has a config.yaml too; only there is a list of defaults.
-    text = RunRecord(folder, {}, "")._config_text
-    return "overrides.yaml" in inside or not re.search(r"^defaults:", text, re.MULTILINE)
+    return "overrides.yaml" in inside or not re.search(
+        r"^defaults:", _config_text(folder), re.MULTILINE
+    )
 
 
 def _run_folders(folder: Path, seen: set[tuple[int, int]]) -> Iterator[Path]:
@@ -228,6 +226,13 @@ def _progress(metrics: Path) -> dict[str, Any]:
             progress["steps"] = figures.pop("step", MISSING)
             progress[split] = figures
     return {key: value for key, value in progress.items() if value is not MISSING}
+
+
+def _config_text(run: Path) -> str:
+    try:
+        return (run / "config.yaml").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 def _group_text(text: str, group: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
@@ -22,16 +21,15 @@ def main(arguments: Sequence[str]) -> int:
     return run_hydra_command(learn, "sim", words, known, sim_config)
 
 
-def learn(config: DictConfig) -> float:
+def learn(config: DictConfig) -> float | None:
     """One job, as Hydra's launchers call it.
 
-    Returns: the test figure that the run is ranked by, for sweepers; NaN where the job failed.
+    Returns: as of `idl train`, of the implicit model.
     """
     from idl_cli.job import run_job
     from idl_cli.sim_job import compute
 
-    value = run_job("sim", config, compute)
-    return value if math.isfinite(value) else math.nan
+    return run_job("sim", config, compute)
 
 
 def _spelled_out(word: str) -> list[str]:

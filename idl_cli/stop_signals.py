@@ -48,7 +48,7 @@ class StopSignals:
 
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():
-            self._terminals = [descriptor for descriptor in (1, 2) if os.isatty(descriptor)]
+            self._terminals = _terminals()
             for number in (*_SIGNALS, *_listened_to()):
                 if number.name == "SIGHUP" and signal.getsignal(number) == signal.SIG_IGN:
                     continue
@@ -135,7 +135,7 @@ class PoolStop(StopSignals):
         return self.received is not None
 
     def __enter__(self) -> PoolStop:
-        self._terminals = [descriptor for descriptor in (1, 2) if os.isatty(descriptor)]
+        self._terminals = _terminals()
         for number in _SIGNALS:  # from now on: there is nothing to be said between two jobs either
             signal.signal(number, signal.SIG_IGN)
         return self
@@ -155,6 +155,11 @@ def pass_on(number: int | None) -> None:
     handler = signal.getsignal(number)
     if callable(handler) and handler is not signal.default_int_handler:
         signal.raise_signal(number)
+
+
+def _terminals() -> list[int]:
+    """Which of stdout and stderr a person reads."""
+    return [descriptor for descriptor in (1, 2) if os.isatty(descriptor)]
 
 
 def _listened_to() -> list[signal.Signals]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from omegaconf import DictConfig
@@ -21,10 +20,9 @@ def train(config: DictConfig) -> float | None:
     """One job, as Hydra's launchers call it.
 
     Returns: the monitored validation figure (of training, without a validation split), for sweepers
-        to go by; None where the job failed, which Optuna's takes for that.
+        to go by; None where the job failed.
     """
     from idl_cli.job import run_job
     from idl_cli.training_job import compute
 
-    value = run_job("train", config, compute)
-    return value if math.isfinite(value) else None
+    return run_job("train", config, compute)
