@@ -191,7 +191,8 @@ def run_hydra_command(
     if sweep is None or not sweep.is_dir():
         return code
     again = typed_word("sweep.resume", sweep) if "sweep.resume" in known else None
-    return conclude_sweep(sweep, code, invocation.failures, again)
+    said = bool(invocation.failures) or invocation.signals.sweep is not None
+    return conclude_sweep(sweep, code, invocation.failures, again, said=said)
 
 
 def _has_failed(sweep: Path | None) -> bool:

@@ -17,7 +17,9 @@ HIGHER_IS_BETTER = ("accuracy", "r2")
 _REFUSED = ".refused"
 
 
-def conclude_sweep(folder: Path, code: int, failures: Sequence[int], again: str | None) -> int:
+def conclude_sweep(
+    folder: Path, code: int, failures: Sequence[int], again: str | None, *, said: bool
+) -> int:
     """Print the table of a sweep's jobs and its folder. Returns the sweep's exit code.
 
     The jobs are read from their summaries: launchers run them in other processes.
@@ -26,13 +28,14 @@ def conclude_sweep(folder: Path, code: int, failures: Sequence[int], again: str 
         code: 129, 130 or 143 where a signal ended the sweep, 1 where its launcher failed, else 0.
         failures: exit codes of jobs that failed in this process.
         again: what is to be added to the command to go on with the sweep; None: nothing does.
+        said: whether every failure was told when it happened: jobs of clusters write elsewhere.
     """
     refused = take_refusals(folder)
     jobs = [job for job in read_jobs(folder) if job.path.name not in refused]
     if jobs:
         print_table(job_columns(jobs))
     failed = {job.path.name: job.summary for job in jobs if job.status == "failed"} | refused
-    for name, told in failed.items() if not failures else ():  # here each was said at once
+    for name, told in failed.items() if not said else ():
         print(f"job {name} failed: {told.get('error')}", file=sys.stderr)
     if not jobs and not failed:
         return code
