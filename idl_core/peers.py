@@ -20,11 +20,12 @@ import torch.distributed as dist
 
 _BEAT_SECONDS = 1.0
 _LOOK_SECONDS = (0.01, 0.25)  # first and longest pause between two looks
+_LEFT_SECONDS = 2.0  # for one that was stopped by a signal to all: ours may be on its way
 _meetings = itertools.count()
 
 
-class PeerSilent(RuntimeError):
-    """Another process shows no sign of life."""
+class PeerLost(RuntimeError):
+    """Another process has failed, or shows no sign of life."""
 
 
 class Peers:
@@ -41,7 +42,7 @@ class Peers:
         self.rank, self.count, self.timeout = rank, count, timeout
         self._store, self._name = store, name
         self._ended, self._writing = threading.Event(), threading.Lock()
-        self._shown: dict[str, Any] = {"beat": 0, "done": False, "said": None}
+        self._shown: dict[str, Any] = {"beat": 0, "done": False, "said": None, "left": None}
         self._thread = threading.Thread(target=self._beat, daemon=True)
 
     @classmethod
@@ -64,6 +65,9 @@ class Peers:
     ) -> None:
         self._ended.set()
         self._thread.join()
+        if error is not None and not self._shown["done"]:
+            with contextlib.suppress(dist.DistError):
+                self._show(left=f"{type(error).__name__}: {error}")
 
     def say(self, what: Any) -> None:
         """Let the others hear something, in place of what was said before: what JSON can hold."""
@@ -85,7 +89,7 @@ class Peers:
             on_wait: called now and then; what it raises ends the waiting.
 
         Raises:
-            PeerSilent: one of them showed no sign of life for `timeout` seconds.
+            PeerLost: one of them failed, or showed no sign of life for `timeout` seconds.
         """
         pause, longest = _LOOK_SECONDS
         for rank in ranks:
@@ -96,8 +100,10 @@ class Peers:
                     on_wait()
                 if shown and shown["beat"] != beat:
                     beat, silent = shown["beat"], 0.0
+                elif shown and shown["left"] and silent > _LEFT_SECONDS:
+                    raise PeerLost(f"rank {rank} of {self.count} has failed: {shown['left']}")
                 elif silent > self.timeout:
-                    raise PeerSilent(
+                    raise PeerLost(
                         f"rank {rank} of {self.count} has shown no sign of life for "
                         f"{self.timeout:g} s (timeout)"
                     )
@@ -111,10 +117,9 @@ class Peers:
             while not self._ended.wait(min(_BEAT_SECONDS, self.timeout / 4)):
                 self._show()
 
-    def _show(self, done: bool = False) -> None:
+    def _show(self, **news: Any) -> None:
         with self._writing:
-            self._shown["beat"] += 1
-            self._shown["done"] |= done
+            self._shown |= {"beat": self._shown["beat"] + 1, **news}
             self._store.set(f"{self._name}.{self.rank}", json.dumps(self._shown))
 
     def _look(self, rank: int) -> dict[str, Any] | None:
@@ -123,5 +128,5 @@ class Peers:
             # Asked first: `get` waits for a key that is not there.
             found: bytes | None = self._store.get(key) if self._store.check([key]) else None
         except dist.DistError as error:
-            raise PeerSilent("the process that keeps the group's store is gone") from error
+            raise PeerLost("the process that keeps the group's store is gone") from error
         return None if found is None else json.loads(found)

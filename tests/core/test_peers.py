@@ -8,7 +8,7 @@ import time
 import pytest
 import torch.distributed as dist
 
-from idl_core.peers import Peers, PeerSilent
+from idl_core.peers import PeerLost, Peers
 
 
 def pair(timeout: float) -> tuple[Peers, Peers]:
@@ -38,12 +38,34 @@ def test_one_that_works_is_waited_for_longer_than_the_timeout() -> None:
 def test_one_that_dies_is_named() -> None:
     first, second = pair(0.3)
     with first:
-        with pytest.raises(PeerSilent, match=r"rank 1 of 2 .* for 0\.3 s"):
+        with pytest.raises(PeerLost, match=r"rank 1 of 2 .* for 0\.3 s"):
             first.wait([1])
         with second:
             pass  # dies without having been done
-        with pytest.raises(PeerSilent, match="rank 1 of 2"):
+        with pytest.raises(PeerLost, match="rank 1 of 2"):
             first.wait([1])
+
+
+def test_one_that_fails_is_told_of_long_before_the_timeout() -> None:
+    first, second = pair(3600)
+    with first:
+        with pytest.raises(ZeroDivisionError), second:
+            raise ZeroDivisionError("by zero")
+        with pytest.raises(PeerLost, match="rank 1 of 2 has failed: ZeroDivisionError: by zero"):
+            first.wait([1])
+
+
+def test_one_that_fails_when_it_is_done_is_no_concern_of_others() -> None:
+    first, second = pair(3600)
+
+    def fail() -> None:
+        second.done()
+        raise ZeroDivisionError
+
+    with first:
+        with pytest.raises(ZeroDivisionError), second:
+            fail()
+        first.wait([1])
 
 
 def test_waiting_ends_where_one_is_asked_to_stop() -> None:

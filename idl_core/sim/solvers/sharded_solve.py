@@ -57,7 +57,7 @@ def sharded_solve(
         on_progress: told how far all processes are; what it raises ends the solve here.
 
     Raises:
-        PeerSilent: another process died.
+        PeerLost: another process failed or died.
     """
     m, width = samples.data.shape
     if prefers_data(m, width):
