@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from problems import make
+from problems import make, with_duplicates
 from reference import objective, optimum
 
 from idl.sim.solvers import ADMMSolver
@@ -128,6 +128,31 @@ def test_elastic_net_against_clarabel(ratio: float, strength: float) -> None:
     assert solver.report is not None
     assert solver.report.worst_relative_gap is not None
     assert solver.report.worst_relative_gap <= solver.gap_tol
+
+
+@pytest.mark.filterwarnings("ignore:Solution may be inaccurate")
+@pytest.mark.parametrize(("states", "inputs"), [(1.0, 1e4), (1e3, 1e3)])
+@pytest.mark.parametrize("duplicates", [False, True])
+def test_data_far_above_the_penalty_are_proved(
+    states: float, inputs: float, duplicates: bool
+) -> None:
+    """Correlations of 1e-6 are hardly above what rounding leaves of their summands."""
+    case = make("", 10, 16, 2, 100)
+    X, U, Z, Y = (with_duplicates(case, "") if duplicates else case).states()
+    X, U, Z, Y = states * X, inputs * U, states * Z, states * Y
+    solver = ADMMSolver(max_iter=100)
+    A, B, C, D = solver.solve(X, U, Z, Y, {"kappa": 0.9})
+    assert solver.report is not None
+    assert solver.report.worst_relative_gap is not None
+    assert solver.report.worst_relative_gap <= solver.gap_tol
+    for block, target, pair, bound in (("AB", Z, (A, B), 0.9), ("CD", Y, (C, D), None)):
+        # The same problem, in units in which Clarabel is at ease.
+        parts = (part / states for part in (X, U, target))
+        best = states**2 * optimum(*parts, 1e-6 / states**2, 0.0, bound)
+        found = objective(X, U, target, *pair, 1e-6, 0.0)
+        gap = solver.report.blocks[block].gap
+        assert gap is not None
+        assert (gap >= found - best - 1e-8 * np.maximum(best, 0.5e-3 * (target**2).sum(1))).all()
 
 
 @settings(max_examples=20, deadline=None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -68,8 +68,10 @@ def solve_rows(
     factors = factors or Factors(problem.gram, problem.ball, problem.l2)
     loop = _Loop(problem, settings, factors, on_check)
     loop.check()
-    loop.fit_what_nothing_bounds()
+    if problem.is_unbound:
+        loop.find_span()
     loop.solve_free_directions()
+    loop.find_span()
     while len(loop.rows) and loop.count < settings.max_iter:
         loop.stage()
         loop.check()
@@ -112,11 +114,17 @@ class _Loop:
                 self.on_check(iteration, relative, done)
         self._drop(done)
 
-    def fit_what_nothing_bounds(self) -> None:
-        """Without penalties, least squares for b: without a ball, that is all."""
-        if len(self.rows) and self.problem.span is not None:
-            self._measure(self.v, self.v)
-            self.check()
+    def find_span(self) -> None:
+        """Find what b's columns span, and judge the answers so far with it. Least squares for b and
+        proofs beside a penalty that is hardly above rounding need it; it takes some time."""
+        problem = self.problem
+        if not len(self.rows) or problem.ball == problem.gram.size or problem.span is not None:
+            return
+        span = problem.gram.span(problem.ball)
+        self.best.problem = self.problem = replace(problem, span=span)
+        answers = self.best.v[self.rows]
+        self._measure(answers, answers)
+        self.check()
 
     def solve_free_directions(self) -> None:
         """Solve what the data leave free in those directions alone, where they are few: first as

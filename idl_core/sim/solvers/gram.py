@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 
 import torch
@@ -22,7 +23,7 @@ class Gram:
         matrix: G (D, D); or None
         data: M (m, D), in place of G.
         samples: m, where only G is given; bounds its rank.
-        origin: data that G was made of, and which of their columns, where they are at hand.
+        origin: what gives the data that G was made of, and which of their columns.
     """
 
     def __init__(
@@ -30,7 +31,7 @@ class Gram:
         matrix: Tensor | None = None,
         data: Tensor | None = None,
         samples: int | None = None,
-        origin: tuple[Tensor, Tensor] | None = None,
+        origin: tuple[Callable[[], Tensor], Tensor] | None = None,
     ) -> None:
         if (matrix is None) == (data is None):
             raise ValueError("give either the Gram matrix or the data, not both")
@@ -45,7 +46,7 @@ class Gram:
         if prefers_data(*data.shape):
             return cls(data=data)
         every = torch.arange(data.shape[1], device=data.device)
-        return cls(matrix=data.T @ data, samples=len(data), origin=(data, every))
+        return cls(matrix=data.T @ data, samples=len(data), origin=(lambda: data, every))
 
     @property
     def size(self) -> int:
@@ -100,7 +101,8 @@ class Gram:
             every = torch.arange(self.size, device=self.data.device)
             return Span.of_data(self.data, every[first:])
         if self.origin is not None:
-            return Span.of_data(self.origin[0], self.origin[1][first:])
+            data, columns = self.origin
+            return Span.of_data(data(), columns[first:])
         assert self.matrix is not None
         return Span.of_matrix(self.matrix[first:, first:], self.samples or self.size)
 

@@ -13,7 +13,8 @@ and g* separates into the block a, the support function of the ball after soft-t
 κ max(‖c_a‖∞ - l1, 0) for l2 = 0, and the block b, which for l2 = 0 asks for ‖c_b‖∞ ≤ l1. The point
 ν is the residual z - Mw of some w, scaled so that this holds. What rounding leaves of a violation
 is charged at R max(‖c_b‖∞ - l1, 0), where R bounds the ℓ1 norm of every w at least as good as the
-best one known: R = objective / l1. With l1 = l2 = 0 no such bound exists, but one on Mw (`span`).
+best one known: R = objective / l1. With l1 = l2 = 0 no such bound exists, and where l1 is hardly
+above rounding it is too large to be of use, but there is another, on Mw (`span`).
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ _REFITS = 2  # the second takes up what the first has lost to rounding
 # Units of rounding that the evaluation of an objective or a bound can be wrong by, relative to
 # the largest of its terms.
 ROUNDING = 4.0
+_TINY = 1e-300
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class RowProblem:
         ball: number of leading columns, the block a, that the ball binds; 0 for no ball.
         kappa: radius κ of that ball.
         l1, l2: weights of the penalties.
+        span: of the columns of the block b, where it has been found: it takes some time.
     """
 
     gram: Gram
@@ -55,6 +58,7 @@ class RowProblem:
     kappa: float
     l1: float
     l2: float
+    span: Span | None = None
 
     def rows(self, index: Tensor) -> RowProblem:
         """The problem of some of the rows."""
@@ -65,19 +69,18 @@ class RowProblem:
         return torch.maximum(objective, 0.5e-6 * self.zz)
 
     @property
-    def span(self) -> Span | None:
-        """What the columns that nothing bounds span; None where a penalty bounds all."""
-        if self.l1 or self.l2 or self.ball == self.gram.size:
-            return None
-        return self.gram.span(self.ball)
+    def is_unbound(self) -> bool:
+        """Whether neither a penalty nor the ball bounds b."""
+        return not (self.l1 or self.l2) and self.ball < self.gram.size
 
     def refitted(self, w: Tensor) -> Tensor:
         """w (k, D) with the b of least squares for its a, where nothing bounds b."""
-        span = self.span
-        for _ in range(_REFITS if span is not None else 0):
-            assert span is not None
+        if not self.is_unbound or self.span is None:
+            return w
+        for _ in range(_REFITS):
             c = self.h - self.gram.apply(w)
-            w = torch.cat([w[:, : self.ball], w[:, self.ball :] + span.solve(c[:, self.ball :])], 1)
+            step = self.span.solve(c[:, self.ball :])
+            w = torch.cat([w[:, : self.ball], w[:, self.ball :] + step], 1)
         return w
 
     def prox(self, point: Tensor, rho: Tensor) -> Tensor:
@@ -115,44 +118,59 @@ class RowProblem:
         worst = cb.amax(1) if cb.shape[1] else torch.zeros_like(best)
         feasible = (self.l1 / worst.clamp(min=torch.finfo(c.dtype).tiny)).clamp(max=1.0)
         bound = torch.full_like(best, -torch.inf)
-        cost = self._unbounded(c, error, square + slack, best, answer)
+        known = self._known(c, error, square + slack, best, answer)
         for s in (torch.ones_like(feasible), feasible):
-            value = s * along - 0.5 * s * s * square - s * cost
-            bound = torch.maximum(bound, value - self._conjugates(s, ca, cb, best) - slack)
+            value = s * along - 0.5 * s * s * square - self._in_ball(s, ca)
+            bound = torch.maximum(bound, value - self._unbound(s, cb, best, known) - slack)
         return bound
 
-    def _unbounded(
-        self, c: Tensor, error: Tensor, square: Tensor, best: Tensor, answer: Tensor
+    def _in_ball(self, s: Tensor, ca: Tensor) -> Tensor:
+        """(k,) the most that s c_aᵀa - l1‖a‖₁ - ½ l2‖a‖² can be in the ball."""
+        if not ca.shape[1]:
+            return torch.zeros_like(s)
+        over = (s[:, None] * ca - self.l1).clamp(min=0)
+        if not self.l2:
+            return self.kappa * over.amax(1)
+        # The maximiser of the concave sup is the projection of over/l2 onto the ball.
+        a = project_rows(over / self.l2, self.kappa)
+        return (a * (over - 0.5 * self.l2 * a)).sum(1)
+
+    def _unbound(
+        self, s: Tensor, cb: Tensor, best: Tensor, known: tuple[Tensor, Tensor | None] | None
     ) -> Tensor:
-        """(k,) what c_bᵀb can be where nothing bounds b but that w is as good as the best known."""
-        span = self.span
-        if span is None:
-            return torch.zeros_like(best)
+        """(k,) the most that s c_bᵀb - l1‖b‖₁ - ½ l2‖b‖² can be where w is as good as the best."""
+        if not cb.shape[1]:
+            return torch.zeros_like(s)
+        over = (s[:, None] * cb - self.l1).clamp(min=0)
+        most = torch.full_like(s, torch.inf)
+        if self.l2:
+            most = (over * over).sum(1) / (2 * self.l2)
+        if self.l1:
+            most = torch.minimum(most, best / self.l1 * over.amax(1))
+        if known is not None:
+            whole, each = known
+            # The penalty pays for a share of c that has no entry above l1.
+            share = (s - self.l1 / cb.amax(1).clamp(min=_TINY)).clamp(min=0)
+            most = torch.minimum(most, share * whole)
+            if each is not None:
+                most = torch.minimum(most, (over * each).sum(1))
+        return most
+
+    def _known(
+        self, c: Tensor, error: Tensor, square: Tensor, best: Tensor, answer: Tensor
+    ) -> tuple[Tensor, Tensor | None] | None:
+        """What c_bᵀb (k,), and each |b_j| (k, ·), can be where w is as good as the best known."""
+        if self.span is None:
+            return None
         c, error, b = (part[:, self.ball :] for part in (c, error, answer))
         reach = 2 * (2 * (best + self.rounding())).sqrt()
         if self.ball:
             reach = reach + 2 * self.kappa * self.lengths[: self.ball].max()
-        return (c * b + error * b.abs()).sum(1) + reach * span.length(c, error, square.sqrt())
-
-    def _conjugates(self, s: Tensor, ca: Tensor, cb: Tensor, best: Tensor) -> Tensor:
-        """g*(s c), both blocks, but for a block b that no penalty bounds."""
-        total = torch.zeros_like(s)
-        if cb.shape[1] and (self.l1 or self.l2):
-            over = (s[:, None] * cb - self.l1).clamp(min=0)
-            total = torch.full_like(s, torch.inf)
-            if self.l2:
-                total = (over * over).sum(1) / (2 * self.l2)
-            if self.l1:
-                total = torch.minimum(total, best / self.l1 * over.amax(1))
-        if ca.shape[1]:
-            over = (s[:, None] * ca - self.l1).clamp(min=0)
-            if self.l2:
-                # The maximiser of the concave sup is the projection of over/l2 onto the ball.
-                best = project_rows(over / self.l2, self.kappa)
-                total = total + (best * (over - 0.5 * self.l2 * best)).sum(1)
-            else:
-                total = total + self.kappa * over.amax(1)
-        return total
+        along = (c * b + error * b.abs()).sum(1)
+        whole = along + reach * self.span.length(c, error, square.sqrt())
+        if self.span.axes is None:
+            return whole, None
+        return whole, b.abs() + reach[:, None] * self.span.axes
 
     def errors(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """What h - wG (k, D), and ½‖z - Mw‖² (k,) of it, may be wrong by.

@@ -67,12 +67,9 @@ def sharded_solve(
         h, zz = target.T @ data, (target * target).sum(0)
     else:
         matrix, h, zz = sharded_moments(samples, device, job.dtype)
-        origin = None
-        if not (job.penalty.l1 or job.penalty.l2):
-            # What bounds nothing is fitted, and proved, by what its columns span, which the Gram
-            # matrix cannot tell where columns are copies.
-            data, _ = samples.take(slice(None), device, job.dtype)
-            origin = data, torch.arange(width, device=device)
+        # Copies of columns are told from the data only (`span`): read where that is needed.
+        every = torch.arange(width, device=device)
+        origin = (lambda: samples.take(slice(None), device, job.dtype)[0]), every
         gram = Gram(matrix=matrix, samples=m, origin=origin)
     live = LiveColumns(gram, job.states, job.kappa, job.penalty)
     batches = [slice(first, first + job.batch) for first in range(0, len(zz), job.batch)]

@@ -1,12 +1,14 @@
-"""What the columns of M that nothing penalises span: what least squares, and a proof, need.
+"""What the columns of M outside of the ball span: what least squares, and a proof, need.
 
-Where neither a penalty nor the ball bounds b, no bound on b follows from that of the objective. But
-competitors with objectives of at most f keep M within reach: for two of them, at most κ of a apart
-twice, ‖M_b(b - b*)‖ ≤ 2√(2f) + 2κ max‖M_a,j‖. So that c_b = M_bᵀν costs the dual bound no more than
+Where neither a penalty nor the ball bounds b, or hardly, no bound on b of use follows from that of
+the objective. But competitors with objectives of at most f keep M within reach: for two of them,
+whose a are at most 2κ apart, ‖M_b(b - b*)‖ ≤ 2√(2f) + 2κ max‖M_a,j‖. So that c_b = M_bᵀν costs the
+dual bound no more than
 
     c_bᵀb  =  c_bᵀb* + νᵀM_b(b - b*)  ≤  c_bᵀb* + ‖Pν‖ (2√(2f) + 2κ max‖M_a,j‖),
 
-P the projection onto the range of M_b, ‖Pν‖² = c_bᵀ G_bb⁺ c_b.
+P the projection onto the range of M_b, ‖Pν‖² = c_bᵀ G_bb⁺ c_b. And where these columns are
+independent, |b_j - b*_j| ≤ √(G_bb⁻¹)_jj (2√(2f) + 2κ max‖M_a,j‖).
 """
 
 from __future__ import annotations
@@ -62,6 +64,14 @@ class Span:
         seen = values > 2 * unsure
         weights = vectors[:, seen] * (values[seen] - unsure).rsqrt() / lengths[:, None]
         return cls(weights.contiguous(), weights.shape[1], bool(seen.all()))
+
+    @property
+    def axes(self) -> Tensor | None:
+        """(k,) how far each weight moves, at most, where Mw moves by 1; None where columns depend
+        on each other, so that weights move and Mw does not."""
+        if not self.whole or self.weights.shape[1] < len(self.weights):
+            return None
+        return torch.linalg.vector_norm(self.weights, dim=1)
 
     def solve(self, right: Tensor) -> Tensor:
         """right (n, k), known from products with G, times G⁺ as far as that is sure."""
