@@ -12,7 +12,7 @@ from idl_core.activations import ACTIVATIONS
 from idl_core.sim.activation_names import activation_name
 
 # Binary fractions: kinks at small round numbers fall between two points or on one.
-_STEP, _NEAR, _FAR = 2.0**-10, 32.0, 1000.0
+_STEP, _NEAR, _FAR = 2.0**-10, 32.0, (1000.0, 300.0, 100.0)
 _CLOSE = 2.0**-20
 _MOST = 100.0  # steeper than this is a jump, or grows without bound
 
@@ -33,8 +33,8 @@ def lipschitz_constant(phi: Callable[[Tensor], Tensor]) -> float:
     if isinstance(phi, nn.Module):  # as it is used; RReLU is random otherwise
         phi = copy.deepcopy(phi).cpu().double().eval()
     near = torch.arange(-_NEAR, _NEAR, _STEP, dtype=torch.float64)
-    far = torch.cat([-near.new_tensor([_FAR, 300.0, 100.0]), near.new_tensor([100.0, 300.0, _FAR])])
-    points = torch.cat([far[:3], near, far[3:]])
+    far = near.new_tensor(_FAR)
+    points = torch.cat([-far, near, far.flip(0)])
 
     def slopes(start: Tensor, end: Tensor) -> Tensor:
         return (phi(end.clone()) - phi(start.clone())) / (end - start)

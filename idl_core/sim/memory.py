@@ -27,7 +27,7 @@ PAIRS = 30_000_000
 MATRICES = 32_000_000
 # And polishing, of rows' factors.
 POLISHED = 130_000_000
-# Inverses that ADMM and polishing keep.
+# Inverses, of D² numbers each, that ADMM and polishing keep: rows move between few penalties.
 INVERSES = 12
 
 
@@ -35,7 +35,8 @@ def solve_bytes(width: int, m: int, rows: int, itemsize: int) -> int:
     """Bytes that a solve takes at most in one process.
 
     Of the size of the Gram matrix: itself, its live columns and their magnitudes; the inverses,
-    three in the making; two bases of free or seen directions. Beside them the data, their copy, a
+    three in the making; bases of free or seen directions, and what the columns of either block
+    span. Beside them the data, their copy, a
     dozen arrays over the rows; the interior-point method's products of columns, and what it or
     polishing, which comes later, factors for rows.
     """
@@ -44,7 +45,7 @@ def solve_bytes(width: int, m: int, rows: int, itemsize: int) -> int:
     pairs = min(PAIRS, width * side * (side + 1) // 2)
     interior = 3 * min(MATRICES, rows * side * side)
     polish = min(POLISHED, rows * width * width // 4)
-    held = (3 + INVERSES + 3 + 3) * gram
+    held = (3 + INVERSES + 3 + 3 + 2) * gram
     return itemsize * (2 * width * m + held + 14 * rows * width + 2 * pairs + max(interior, polish))
 
 

@@ -47,6 +47,7 @@ class SIM:
         dtype: of the weights; solvers work in float64 whatever it is.
 
     Attributes:
+        radius: bound on ‖A‖∞ with which φ(A·) contracts by kappa.
         weights: A (n, n), B (n, p), C (q, n), D (q, p), each None until there is one. With
             `standardize`, they are those between standardised quantities.
         layers: which rows of X are which layer's, deepest first; empty where unknown.
@@ -75,8 +76,8 @@ class SIM:
         self.activation_fn = (
             ACTIVATIONS[activation_fn].phi if isinstance(activation_fn, str) else activation_fn
         )
-        lipschitz_constant(self.activation_fn)  # refused now where there is none
         self.kappa, self.atol = kappa, atol
+        self.radius = kappa / max(1.0, lipschitz_constant(self.activation_fn))
         self.skip_layers, self.standardize = skip_layers, standardize
         self.device, self.dtype = torch.device(device), dtype
         self.weights: dict[str, Tensor | None] = dict.fromkeys("ABCD")
@@ -84,11 +85,6 @@ class SIM:
         self.layers: list[Layer] = []
         self.quality: FitQuality | None = None
         self.last_solution: Solution | None = None
-
-    @property
-    def radius(self) -> float:
-        """Bound on ‖A‖∞ with which φ(A·) contracts by kappa."""
-        return self.kappa / max(1.0, lipschitz_constant(self.activation_fn))
 
     def train(
         self,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from idl_core.sim.memory import POLISHED
 from idl_core.sim.solvers.best_answers import BestAnswers
 from idl_core.sim.solvers.factors import Factors
 from idl_core.sim.solvers.interior_rows import rows_at_once, solve_within
@@ -224,7 +225,7 @@ class _Loop:
         self.polished += 1
         is_open = self.best.relative_gap()[self.rows] > self.settings.gap_tol
         # Each row keeps a factor of up to (D/2)² numbers while it is being polished.
-        size = max(8, int(_POLISH_NUMBERS / (0.25 * self.v.shape[1] ** 2 + 1)))
+        size = max(8, POLISHED // (self.v.shape[1] ** 2 // 4 + 1))
         for part in is_open.nonzero()[:, 0].split(size):
             polish(
                 self.best,
@@ -245,7 +246,6 @@ class _Loop:
 
 _FIRST_POLISH = 100
 _FEW_SAMPLES = 2 / 3  # of the columns, up to which what the data see is little
-_POLISH_NUMBERS = 1.3e8  # 1 GiB of float64
 _TINY = 1e-300
 
 

@@ -8,13 +8,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from idl_core.sim.memory import INVERSES
 from idl_core.sim.solvers.dual_program import SeenSpace
 from idl_core.sim.solvers.gram import Gram, Inverse
 from idl_core.sim.solvers.row_problem import RowProblem
 from idl_core.sim.solvers.weak_space import WeakSpace
-
-# Inverses kept at a time; each takes D² numbers. Rows move between few penalties.
-_KEPT = 12
 
 
 class Factors:
@@ -66,7 +64,7 @@ class Factors:
     def _get(self, key: tuple[str, int, int], rho: Callable[[], Tensor]) -> Inverse:
         if key not in self.made:
             self.made[key] = self.gram.inverse(rho())
-            while len(self.made) > _KEPT:
+            while len(self.made) > INVERSES:
                 self.made.popitem(last=False)
         self.made.move_to_end(key)
         return self.made[key]
