@@ -11,9 +11,12 @@ import numpy as np
 
 from idl_core.kernels.tiled import TILE_BYTES
 from idl_core.kernels.tiled.compiled import compiled
-from idl_core.kernels.tiled.picard import Limits, look, settle
+from idl_core.kernels.tiled.picard import FIRST, Limits, look, settle
 from idl_core.kernels.tiled.team import in_team
-from idl_core.kernels.tiled.tiles import affine, filled, largest, load, store
+from idl_core.kernels.tiled.tiles import affine, filled, largest, load, store, strided
+
+# The first of what is in a tile. As a literal it would be compiled as another type.
+_START = np.int64(0)
 
 
 class TiledChain(NamedTuple):
@@ -82,8 +85,9 @@ def _solve_tile(chain: TiledChain, limits: Limits, outcome: Outcome, tile: int) 
     figures, looks = np.zeros((3, lanes), dtype), np.zeros((2, lanes), dtype)
     carry, rest = np.zeros((carry_rows, lanes), dtype), np.zeros((k + p, lanes), dtype)
     zeros = np.zeros((max(rows, carry_rows), lanes), dtype)
+    inner, outer = strided(chain.inner), strided(chain.outer)
     load(chain.first_carry, first, carry)
-    tol, expected, most = limits.tol, 1, 0
+    tol, expected, most = limits.tol, FIRST, 0
     for j in range(steps):
         if j > 0:
             if len(chain.added):
@@ -92,7 +96,7 @@ def _solve_tile(chain: TiledChain, limits: Limits, outcome: Outcome, tile: int) 
             else:
                 affine(chain.from_state, x, zeros, carry)
             affine(chain.from_rest, rest, carry, carry)
-        load(carry[:k], 0, rest)
+        load(carry[:k], _START, rest)
         load(chain.inputs[j], first, rest[k:])
         affine(chain.into_drive, rest, zeros, drive)
         if limits.relative:
@@ -100,9 +104,7 @@ def _solve_tile(chain: TiledChain, limits: Limits, outcome: Outcome, tile: int) 
             tol = limits.tol * outcome.drives[tile]
         if len(chain.slopes):
             load(chain.slopes[j], first, slope)
-        count, x, before = settle(
-            chain.inner, chain.outer, drive, slope, limits, tol, expected, x, before
-        )
+        count, x, before = settle(inner, outer, drive, slope, limits, tol, expected, x, before)
         if not count:
             return
         # One that is met where it is first measured may have been met before.
@@ -137,7 +139,7 @@ def _recall_tiles(chain: TiledChain, X: Any, slots: Any, number: int, of: int) -
             if j > 0:
                 affine(chain.from_state, x, zeros, carry)
                 affine(chain.from_rest, rest, carry, carry)
-            load(carry[:k], 0, rest)
+            load(carry[:k], _START, rest)
             load(chain.inputs[j], first, rest[k:])
             load(X[j], first, x)
             store(x, slots[steps - 1 - j, :n], first)

@@ -8,14 +8,15 @@ import numpy as np
 
 from idl_core.kernels.tiled import TILE_BYTES
 from idl_core.kernels.tiled.compiled import compiled
-from idl_core.kernels.tiled.picard import Limits, record, settle
+from idl_core.kernels.tiled.picard import FIRST, Limits, record, settle
 from idl_core.kernels.tiled.team import in_team
-from idl_core.kernels.tiled.tiles import affine_then, filled, largest, load, store
+from idl_core.kernels.tiled.tiles import affine_then, filled, largest, load, store, strided
 
 
 @compiled()
 def solve(
-    At: Any,
+    A: Any,
+    turned: bool,
     Z: Any,
     slopes: Any,
     start: Any,
@@ -27,13 +28,14 @@ def solve(
 ) -> Any:
     """Solve for X (n, m); returns what the tolerance was in units of.
 
-    At: Aᵀ
+    A: contiguous; Aᵀ where it is `turned`
     Z, slopes, start: (n, m); without slopes they are 1, without a start it is slope ∘ φ(Z)
     changes (n, m), counts (m,): what the last iteration changed, and how many there were, 0 where
         they do not converge
     """
     unit = largest(Z) if limits.relative else X.dtype.type(1)
     tol = limits.tol * unit
+    At = strided(A) if turned else strided(A.T)
     in_team(_solve_tiles, (At, Z, slopes, start, limits, tol, X, changes, counts), threads)
     return unit
 
@@ -55,7 +57,7 @@ def _solve_tiles(
     m, rows, lanes, dtype = X.shape[1], filled(len(X)), TILE_BYTES // X.itemsize, X.dtype
     x, before = np.zeros((rows, lanes), dtype), np.zeros((rows, lanes), dtype)
     drive, change = np.zeros((rows, lanes), dtype), np.zeros((rows, lanes), dtype)
-    slope, nothing = np.ones((rows, lanes), dtype), np.zeros((rows, 0), dtype)
+    slope, nothing = np.ones((rows, lanes), dtype), At[:, :0]
     for first in range(number * lanes, m, of * lanes):
         load(Z, first, drive)
         if len(slopes):
@@ -64,7 +66,7 @@ def _solve_tiles(
             load(start, first, x)
         else:
             affine_then(At[:0], before, drive, limits.below, slope, x)
-        count, x, before = settle(nothing, At, drive, slope, limits, tol, 1, x, before)
+        count, x, before = settle(nothing, At, drive, slope, limits, tol, FIRST, x, before)
         if not count:
             return
         counts[first : first + lanes] = count

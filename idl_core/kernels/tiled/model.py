@@ -14,7 +14,7 @@ import numpy as np
 from idl_core.kernels.tiled import ROWS, TILE_BYTES
 from idl_core.kernels.tiled.addresses import at
 from idl_core.kernels.tiled.compiled import compiled
-from idl_core.kernels.tiled.picard import Limits, look, settle
+from idl_core.kernels.tiled.picard import FIRST, Limits, look, settle
 from idl_core.kernels.tiled.team import in_team
 from idl_core.kernels.tiled.tiles import (
     add_product,
@@ -27,6 +27,7 @@ from idl_core.kernels.tiled.tiles import (
     product,
     store,
     store_samples,
+    strided,
 )
 
 # Terms that a product sums up in one go.
@@ -35,6 +36,8 @@ _DEPTH = 1024
 _PANEL = 16 * ROWS
 # Tiles of a gradient that are summed up side by side.
 _TILES = 8
+# The first row of a product. As a literal it would be compiled as another type.
+_START = np.int64(0)
 
 
 @compiled()
@@ -103,7 +106,7 @@ def backward(
     driven = np.empty((-(-m // lanes), filled(n), lanes), X.dtype)
     sizes_of_tiles = np.zeros(len(driven), X.dtype)
     in_team(_pull_tiles, (C, grad, driven, sizes_of_tiles, V), threads)
-    unit = limits.tol * 0
+    unit = X.dtype.type(0)
     for size in sizes_of_tiles:
         unit = max(unit, size)
     figures[2] = 0
@@ -157,11 +160,11 @@ def ended(figures: Any, tol: Any) -> int:
 def _matrices(addresses: Any, sizes: Any, like: Any) -> Any:
     _, p, n, q, r, d = sizes
     return (
-        at(addresses[0], (n, r if r else n), like),
-        at(addresses[1], (n, r), like),
-        at(addresses[2], (n, p), like),
-        at(addresses[3], (q, n), like),
-        at(addresses[4], (d, p), like),
+        strided(at(addresses[0], (n, r if r else n), like)),
+        strided(at(addresses[1], (n, r), like)),
+        strided(at(addresses[2], (n, p), like)),
+        strided(at(addresses[3], (q, n), like)),
+        strided(at(addresses[4], (d, p), like)),
     )
 
 
@@ -212,7 +215,7 @@ def _solve_tiles(given: Any, found: Any, number: int, of: int) -> None:
             load_samples(start, first, x)
         else:
             affine_then(left[:, :0].T, before, drive, limits.below, slope, x)
-        count, x, before = settle(right, left.T, drive, slope, limits, limits.tol, 1, x, before)
+        count, x, before = settle(right, left.T, drive, slope, limits, limits.tol, FIRST, x, before)
         if not count:
             return
         _note(x, before, count, limits.tol, limits.rounding, figures, first)
@@ -251,9 +254,9 @@ def _adjoint_tiles(given: Any, found: Any, number: int, of: int) -> None:
                 slope[i, s] = 1 if x[i, s] > 0 else below
         affine_then(left[:0], before, drive, limits.below, slope, x)
         if rank:
-            count, x, before = settle(left, right.T, drive, slope, limits, tol, 1, x, before)
+            count, x, before = settle(left, right.T, drive, slope, limits, tol, FIRST, x, before)
         else:
-            count, x, before = settle(right, left, drive, slope, limits, tol, 1, x, before)
+            count, x, before = settle(right, left, drive, slope, limits, tol, FIRST, x, before)
         if not count:
             return
         _note(x, before, count, tol, limits.rounding, figures, first)
@@ -281,7 +284,7 @@ def _note_inner(factor: Any, x: Any, inner: Any, first: int) -> None:
     """Write down the product of a tile and A's inner factor, if A has one."""
     if len(inner):
         product = np.zeros((filled(len(inner)), x.shape[1]), x.dtype)
-        add_product(factor, x, 0, len(product), product)
+        add_product(factor, x, _START, len(product), product)
         store(product, inner, first)
 
 
@@ -314,9 +317,9 @@ def _add_panels(W: Any, x: Any, target: Any, first: int, again: bool) -> None:
             whole = len(part) // ROWS * ROWS if left + lanes <= columns else 0
             own = part[:, left : left + lanes]
             if again:
-                add_product(weights, x[t], 0, whole, own)
+                add_product(weights, x[t], _START, whole, own)
             else:
-                product(weights, x[t], 0, whole, own)
+                product(weights, x[t], _START, whole, own)
             if whole < len(part):  # what does not fill a tile
                 sums[:] = 0
                 if again:

@@ -10,6 +10,9 @@ from idl_core.kernels.tiled import TILE_BYTES
 from idl_core.kernels.tiled.compiled import compiled
 from idl_core.kernels.tiled.tiles import affine, affine_then, filled
 
+# What `settle` expects where nothing is known. As a literal it would be compiled as another type.
+FIRST = np.int64(1)
+
 
 class Limits(NamedTuple):
     """How an equilibrium is iterated, all numbers but `most` of the arrays' own type.

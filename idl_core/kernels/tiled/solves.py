@@ -97,8 +97,10 @@ def solve_dense(
     nothing = columns[:0]
     X, changes = columns.new_empty(2, *columns.shape).unbind(0)
     counts = np.zeros(len(Z), np.int64)
+    turned = not A.is_contiguous()
     given = (
-        A.detach().T.numpy(),
+        _array(A.T if turned else A),
+        turned,
         _array(columns),
         _array(finish.T if isinstance(finish, Tensor) else nothing),
         _array(nothing if start is None else start.T),

@@ -104,6 +104,13 @@ def filled(n: int) -> int:
 
 
 @compiled()
+def strided(W: Any) -> Any:
+    """W itself. Matrices by rows and by columns are of one type with it, and what takes them is
+    compiled once; products take no longer."""
+    return W[::1, ::1]
+
+
+@compiled()
 def affine(W: Any, x: Any, d: Any, out: Any) -> None:
     """out = Wᵀ x + d, for W (k, n) and the tiles x (≥ k, lanes), d and out (≥ filled(n), lanes).
 
