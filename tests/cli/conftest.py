@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
 import shutil
 import signal
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,6 +93,45 @@ def idl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         return Answer(code, captured.out, captured.err)
 
     return call
+
+
+class Apart(multiprocessing.get_context("fork").Process):  # type: ignore[misc,name-defined]
+    """A command in a process of its own, forked from this one: it need not load torch again."""
+
+    def __init__(
+        self, words: tuple[str, ...], folder: Path, told: Path, env: dict[str, str]
+    ) -> None:
+        super().__init__()
+        self.words, self.folder, self.told, self.env = words, folder, told, env
+
+    def run(self) -> None:
+        for number, name in ((1, "out"), (2, "err")):
+            os.dup2(os.open(self.told / name, os.O_WRONLY | os.O_CREAT), number)
+        sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
+        os.chdir(self.folder)
+        os.environ.update(self.env)
+        sys.exit(main(self.words))
+
+    def ended(self) -> Answer:
+        """Wait for its end."""
+        self.join(timeout=400)
+        assert self.exitcode is not None
+        return Answer(self.exitcode, *((self.told / name).read_text() for name in ("out", "err")))
+
+
+Start = Callable[..., Apart]
+
+
+@pytest.fixture
+def start(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Start:
+    """`start("train", "seed=1", RANK="0")` in an empty folder: begins, and does not wait."""
+
+    def begin(*words: str, **env: str) -> Apart:
+        process = Apart(words, tmp_path, tmp_path_factory.mktemp("told"), env)
+        process.start()
+        return process
+
+    return begin
 
 
 @pytest.fixture(scope="session")

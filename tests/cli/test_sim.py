@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ from idl_cli.sim_results import rounded_up
 from idl_cli.trained_blocks import trained_blocks
 from idl_core.training import CheckpointFolder
 
-from .conftest import Answer, Idl, StopAt
+from .conftest import Answer, Idl, Start, StopAt
 
 
 @pytest.fixture
@@ -152,19 +151,21 @@ def test_other_solvers_on_the_teacher_of_an_earlier_run(
 
 
 def test_ranks_of_torchrun_share_the_solve_of_one_teacher(
-    small: list[str], learned: Answer, tmp_path: Path
+    start: Start, small: list[str], learned: Answer, tmp_path: Path
 ) -> None:
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    launch.append("--local-addr=localhost")  # the machine's own name may not be resolved
     words = ["solver=admm_multigpu", "solver.batch_feature_size=5", "hydra.run.dir=joined"]
-    done = subprocess.run(
-        [sys.executable, *launch, "-m", "idl_cli.main", "sim", *small, *words],
-        cwd=tmp_path, capture_output=True, text=True, timeout=400, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "joined"
-    assert "in each process" in done.stderr
-    assert done.stdout.count("joined") == 2  # and how to go on from it: of one rank only
+    with socket.create_server(("localhost", 0)) as server:
+        port = str(server.getsockname()[1])
+    of_all = {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": port}
+    ranks = [
+        start("sim", *small, *words, RANK=rank, LOCAL_RANK=rank, **of_all) for rank in ("0", "1")
+    ]
+    first, second = (rank.ended() for rank in ranks)
+    assert (first.code, second.code) == (0, 0), first.err + second.err
+    assert first.out.splitlines()[-1] == "joined"
+    assert "in each process" in first.err
+    assert first.out.count("joined") == 2  # and how to go on from it
+    assert not second.out
     sim = json.loads((tmp_path / "joined" / "summary.json").read_text())["sim"]
     theirs = learned.summary["sim"]
     assert sim["teacher_accuracy"] == theirs["teacher_accuracy"]

@@ -17,7 +17,7 @@ import pytest
 import torch
 import yaml
 
-from .conftest import Idl
+from .conftest import Idl, Start
 
 TWO = ("trainer.devices=2", "trainer.accelerator=cpu")
 
@@ -129,19 +129,17 @@ def test_a_signal_ends_the_workers_and_the_run_goes_on_with_one(
     assert_same_curve(idl("train", *tiny, end, "hydra.run.dir=whole").run, resumed.run)
 
 
-def test_workers_end_with_a_parent_that_is_killed(tiny: list[str], tmp_path: Path) -> None:
-    program = "import sys; from idl_cli.main import main; sys.exit(main(sys.argv[1:]))"
-    process = subprocess.Popen(
-        [sys.executable, "-c", program, "train", *tiny, *TWO],
-        cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+def test_workers_end_with_a_parent_that_is_killed(
+    start: Start, tiny: list[str], tmp_path: Path
+) -> None:
+    process = start("train", *tiny, *TWO)
     deadline = time.monotonic() + 120
     while len(workers(tmp_path)) < 2:
-        assert process.poll() is None
+        assert process.is_alive(), process.ended()
         assert time.monotonic() < deadline
         time.sleep(0.01)
     process.kill()
-    process.wait()
+    assert process.ended().code == -signal.SIGKILL
     while workers(tmp_path):
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -8,7 +8,6 @@ import pty
 import select
 import shlex
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -19,11 +18,12 @@ import torch
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from idl_cli.main import main
 from idl_cli.stop_signals import StopSignals
 from idl_cli.typed_words import hydra_word, typed_word
 from idl_core.training import CheckpointFolder
 
-from .conftest import Idl, Killed, StopAt
+from .conftest import Apart, Idl, Killed, Start, StopAt
 
 
 def assert_same_run(one: Path, other: Path) -> None:
@@ -45,36 +45,28 @@ def assert_same_run(one: Path, other: Path) -> None:
         assert summaries[0][key] == summaries[1][key]
 
 
-def stop_when(run: Path, text: str, process: subprocess.Popen[str], number: int) -> None:
+def stop_when(run: Path, text: str, process: Apart, number: int) -> None:
     """Send a signal once metrics.jsonl holds a text."""
     metrics, deadline = run / "metrics.jsonl", time.monotonic() + 120
     while not (metrics.exists() and text in metrics.read_text()):
-        assert process.poll() is None, process.communicate()
+        assert process.is_alive(), process.ended()
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    process.send_signal(number)
+    assert process.pid is not None
+    os.kill(process.pid, number)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
 def test_stopped_by_a_signal_and_resumed_is_as_never_stopped(
-    idl: Idl, tiny: list[str], tmp_path: Path, number: int, code: int
+    idl: Idl, start: Start, tiny: list[str], tmp_path: Path, number: int, code: int
 ) -> None:
-    # One thread here and there: how sums are split over threads decides their last bits.
-    threads = torch.get_num_threads()
-    words = [*tiny, "trainer.max_epochs=400", "trainer.checkpoint_seconds=0"]
-    with_threads = f"import torch; torch.set_num_threads({threads}); import sys; " + (
-        "from idl_cli.main import main; sys.exit(main(sys.argv[1:]))"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", with_threads, "train", *words, "hydra.run.dir=stopped"],
-        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    process = start("train", *tiny, "trainer.max_epochs=400", "hydra.run.dir=stopped")
     stop_when(tmp_path / "stopped", '"epoch": 7,', process, number)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == code, err
+    stopped = process.ended()
+    assert stopped.code == code, stopped.err
     if number != signal.SIGKILL:
-        assert out.splitlines()[-1] == "stopped"
-        assert "idl train trainer.resume=stopped" in err
+        assert stopped.out.splitlines()[-1] == "stopped"
+        assert "idl train trainer.resume=stopped" in stopped.err
         summary = json.loads((tmp_path / "stopped" / "summary.json").read_text())
         assert summary["status"] == "interrupted"
         assert summary["test"] == {}
@@ -282,7 +274,8 @@ def test_a_closed_terminal_is_a_request_to_stop(tiny: list[str], tmp_path: Path)
     if process == 0:
         os.chdir(tmp_path)
         os.environ.pop("CI", None)
-        os.execv(sys.executable, [sys.executable, "-m", "idl_cli.main", "train", *words])
+        sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
+        os._exit(main(("train", *words)))
     metrics, deadline = tmp_path / "run" / "metrics.jsonl", time.monotonic() + 120
     while not (metrics.exists() and '"epoch": 7,' in metrics.read_text()):
         assert time.monotonic() < deadline

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from .conftest import Idl
+from .conftest import Idl, Start
 from .test_train_resume import assert_same_run
 
 
@@ -38,19 +36,14 @@ def command(*words: str) -> str:
 
 
 def test_jobs_end_complete_and_exact_though_one_is_preempted(
-    idl: Idl, tiny: list[str], tmp_path: Path
+    idl: Idl, start: Start, tiny: list[str], tmp_path: Path
 ) -> None:
     words = [*tiny, "trainer.max_epochs=80"]
     launcher = ["hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1", "hydra.sweep.dir=sweep"]
-    program = "import sys; from idl_cli.main import main; sys.exit(main(sys.argv[1:]))"
-    process = subprocess.Popen(
-        [sys.executable, "-c", program, "train", "-m", *words, "seed=1,2", *launcher],
-        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    process = start("train", "-m", *words, "seed=1,2", *launcher)
     run, deadline = tmp_path / "sweep" / "1", time.monotonic() + 150
     while not (run / "checkpoints" / "last.safetensors").exists():
-        assert process.poll() is None, process.communicate()
+        assert process.is_alive(), process.ended()
         assert time.monotonic() < deadline
         time.sleep(0.05)
     array = min(path.name for path in (tmp_path / "sweep" / ".submitit").glob("*_1"))
@@ -60,9 +53,9 @@ def test_jobs_end_complete_and_exact_though_one_is_preempted(
         time.sleep(0.1)
     # SLURM lets a job that was queued again wait two minutes, unless it is told not to.
     command("scontrol", "update", f"JobId={array}", "StartTime=now")
-    out, err = process.communicate(timeout=400)
-    assert process.returncode == 0, err
-    assert out.splitlines()[-1] == "sweep"
+    answer = process.ended()
+    assert answer.code == 0, answer.err
+    assert answer.out.splitlines()[-1] == "sweep"
     assert "going on after step" in "".join(
         path.read_text() for path in (tmp_path / "sweep" / ".submitit" / array).glob("*.err")
     )
