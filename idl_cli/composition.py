@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Sequence
 from typing import Any
 
+from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.hydra import Hydra
 from hydra.plugins.sweeper import Sweeper
 
@@ -30,6 +32,19 @@ def _mode(self: Hydra, config_name: str | None, overrides: list[str]) -> Any:
     if sources <= _OURS and not any(map(_MAY_SET_MODE.match, overrides)):
         return None  # what Hydra finds where it is not set: then -m decides
     return _composed_mode(self, config_name, overrides)
+
+
+def copy_no_schema() -> None:
+    """Have Hydra not copy all schemas each time that it looks for files, for --help 100 times.
+
+    It copies a repository to give the copy other sources, in a new list; what it loads from them
+    it copies then.
+    """
+    ConfigRepository.__deepcopy__ = _copy  # type: ignore[attr-defined]
+
+
+def _copy(repository: ConfigRepository, memo: dict[int, Any]) -> ConfigRepository:
+    return copy.copy(repository)
 
 
 def validate_each_shape_once() -> None:

@@ -18,7 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from idl_cli.composition import compose_a_run_once, validate_each_shape_once
+from idl_cli.composition import compose_a_run_once, copy_no_schema, validate_each_shape_once
 from idl_cli.errors import InputError
 from idl_cli.plugins import (
     check_plugins,
@@ -151,6 +151,7 @@ def run_hydra_command(
     _check_flags(words)
     prefer_own_choices()
     compose_a_run_once()
+    copy_no_schema()
     validate_each_shape_once()
     invocation = _invocation = Invocation(check)
     try:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from hydra.core.config_store import ConfigStore
 
 from idl_cli.run_directory import RunDirectory
 from idl_core.training import CheckpointFolder
@@ -219,6 +220,16 @@ def test_help_names_groups_and_choices(idl: Idl) -> None:
                  "experiment: ", "idl train -m model.hidden_dim=50,100"):  # fmt: skip
         assert text in answer.out
     assert "hydra/" not in answer.out.partition("examples:")[0]
+
+
+def test_help_copies_no_schemas(idl: Idl, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which is most of what it would take: it looks for each group's files."""
+
+    def refuse(store: ConfigStore, memo: object) -> None:
+        raise AssertionError("it was copied")
+
+    monkeypatch.setattr(ConfigStore, "__deepcopy__", refuse, raising=False)
+    assert idl("train", "--help").code == 0
 
 
 def test_cfg_shows_the_configuration_and_runs_nothing(idl: Idl, tmp_path: Path) -> None:
