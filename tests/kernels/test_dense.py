@@ -61,9 +61,7 @@ def check(A: Tensor, Z: Tensor, activation: str, kappa: float, max_iter: int = 3
     return report
 
 
-@pytest.mark.parametrize(
-    ("m", "n"), [(1, 1), (3, 5), (8, 16), (9, 20), (2, 33), (5, 128), (3, 129)]
-)
+@pytest.mark.parametrize(("m", "n"), [(1, 1), (8, 16), (9, 20), (2, 33), (5, 128), (3, 129)])
 def test_sizes(m: int, n: int, device: str) -> None:
     A = contraction(n, 0.8, "random").to(device)
     Z = torch.randn(m, n, generator=torch.Generator().manual_seed(1)).to(device)

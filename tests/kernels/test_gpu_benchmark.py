@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-import subprocess
-import sys
+import runpy
 from pathlib import Path
 
 import pytest
@@ -39,7 +38,13 @@ def test_flops_are_those_that_torch_counts(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="it would run for minutes")
-def test_without_a_gpu_it_says_so() -> None:
-    done = subprocess.run([sys.executable, str(SCRIPT)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == "no CUDA GPU that torch can use: there is nothing to time here.\n"
+def test_without_a_gpu_it_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+    monkeypatch.setattr("sys.argv", [str(SCRIPT)])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+    assert ended.value.code == 0
+    said = "no CUDA GPU that torch can use: there is nothing to time here.\n"
+    assert capsys.readouterr().out == said

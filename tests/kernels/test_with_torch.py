@@ -69,7 +69,7 @@ def test_one_graph_serves_all_batch_sizes(device: str) -> None:
         model = model.to(device)
         model(inputs.to(device))  # what this machine can do has been looked for
         compiled = torch.compile(model, backend=count, dynamic=True, fullgraph=True)
-        for m in (4, 5, 6, 7):
+        for m in (4, 7):
             batch = torch.randn(m, *inputs.shape[1:], device=device)
             torch._dynamo.mark_dynamic(batch, 0)
             y = compiled(batch)
