@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from typing import Any
 
 from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import ValidationError
 
 from idl_cli.errors import InputError
 from idl_cli.sweep import HIGHER_IS_BETTER
@@ -24,19 +27,25 @@ _EXTRAS = {
 _OWN = {"launcher": ("joblib", "submitit_local", "submitit_slurm", "ray"), "sweeper": ("optuna",)}
 
 
+# What plugins say of their settings' types, by their `_target_`.
+_typed: dict[str, DictConfig] = {}
+
+
 def prefer_own_choices() -> None:
     """Have Hydra take our YAML for a plugin, not the plugin's own defaults of the same name."""
     Plugins.instance()  # it registers theirs
-    registered: dict[str, dict[str, object]] = ConfigStore.instance().repo.get("hydra", {})
+    registered: dict[str, dict[str, Any]] = ConfigStore.instance().repo.get("hydra", {})
     for group, names in _OWN.items():
         for name in names:
-            registered.get(group, {}).pop(f"{name}.yaml", None)
+            theirs = registered.get(group, {}).pop(f"{name}.yaml", None)
+            if theirs is not None:
+                _typed[str(theirs.node["_target_"])] = theirs.node
 
 
 def check_plugins(config: DictConfig) -> None:
-    """See that the launcher and the sweeper that were chosen are there.
+    """See that the launcher and the sweeper that were chosen are there, and what they are told.
 
-    Raises: InputError with what installs them.
+    Raises: InputError with what installs them, or what is wrong with a setting of theirs.
     """
     for kind in ("launcher", "sweeper"):
         target = str(OmegaConf.select(config, f"hydra.{kind}._target_"))
@@ -47,10 +56,37 @@ def check_plugins(config: DictConfig) -> None:
             raise InputError(
                 f"hydra/{kind}={choice}: it is not installed; pip install 'idl[{extra}]'"
             )
+        _check_types(f"hydra.{kind}", config.hydra[kind])
         if package == "hydra_optuna_sweeper":
             import optuna
 
+            _check_something_to_search(config)
             optuna.logging.set_verbosity(optuna.logging.WARNING)  # the table tells of the trials
+
+
+def _check_types(group: str, settings: DictConfig) -> None:
+    """Our YAML has plain values: a word for a number would end in an error of the plugin's own."""
+    types = _typed.get(str(settings.get("_target_")))
+    for key in map(str, settings):
+        value = OmegaConf.select(settings, key)
+        if types is None or key not in types or value is None:
+            continue
+        try:
+            OmegaConf.merge(types, {key: value})
+        except ValidationError as error:
+            raise InputError(f"{group}.{key}={value}: {str(error).splitlines()[0]}") from error
+
+
+def _check_something_to_search(config: DictConfig) -> None:
+    sweeper, words = config.hydra.sweeper, list(config.hydra.overrides.task)
+    if any(sweeper.get(key) for key in ("params", "search_space", "custom_search_space")):
+        return
+    typed = OverridesParser.create().parse_overrides(words)
+    if not any(word.is_sweep_override() for word in typed):
+        raise InputError(
+            f"hydra/sweeper=optuna: all of its {sweeper.n_trials} trials would be the same; give a "
+            "setting a range, as 'optimizer.lr=tag(log,interval(1e-4,1e-1))', or several values"
+        )
 
 
 def set_direction(config: DictConfig) -> None:

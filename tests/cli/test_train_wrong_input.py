@@ -258,6 +258,30 @@ def test_a_launcher_that_is_not_installed(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("package", "words", "said"),
+    [
+        ("optuna_sweeper", ["hydra/sweeper=optuna", "hydra.sweeper.n_trials=few", "seed=1,2"],
+         "hydra.sweeper.n_trials=few"),
+        ("optuna_sweeper", ["hydra/sweeper=optuna", "seed=1"],
+         "hydra/sweeper=optuna: all of its 20 trials would be the same"),
+        ("joblib_launcher", ["hydra/launcher=joblib", "hydra.launcher.n_jobs=two", "seed=1,2"],
+         "hydra.launcher.n_jobs=two"),
+        ("submitit_launcher", ["hydra/launcher=slurm", "hydra.launcher.timeout_min=x", "seed=1,2"],
+         "hydra.launcher.timeout_min=x"),
+    ],
+)  # fmt: skip
+def test_what_a_launcher_or_a_sweeper_is_told_wrong(
+    idl: Idl, tmp_path: Path, package: str, words: list[str], said: str
+) -> None:
+    pytest.importorskip(f"hydra_plugins.hydra_{package}")
+    answer = idl("train", "-m", *words)
+    assert answer.code == 2
+    assert answer.err.startswith(f"idl: {said}")
+    assert answer.err.count("\n") == 1, answer.err
+    assert not list(tmp_path.iterdir())
+
+
 def test_debug_shows_where_it_was_found(idl: Idl) -> None:
     answer = idl("train", "model.kappa=1", "debug=true")
     assert answer.code == 2
