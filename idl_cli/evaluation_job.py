@@ -61,7 +61,8 @@ def compute(job: Job) -> float:
             rows["persistence"] = persistence_figures(dataset, split, task)
             job.facts["persistence"] = {config.split: rows["persistence"]}
             drawn = directory.figures / FORECAST
-            draw_forecast(drawn, model, dataset, split, batch_size, precision)
+            say = job.screen.say
+            draw_forecast(drawn, model, dataset, split, batch_size, precision, say)
     progress = checkpoint.state.get("progress", {})
     job.facts |= {
         "seed": trained.seed,

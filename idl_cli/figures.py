@@ -6,7 +6,9 @@ column of two, in colours that are told apart without colour vision.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -125,10 +127,16 @@ def spy_plot(blocks: Mapping[str, NDArray[Any]]) -> Figure:
         return figure
 
 
-def save(figure: Figure, path: Any) -> None:
-    """Write a figure as PNG."""
-    with rc_context(STYLE):
-        figure.savefig(path, metadata={"Software": None})  # no version: same run, same bytes
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG. Raises: OSError, with the picture that was there before untouched."""
+    scratch = path.with_name(f".{path.name}.part")
+    try:
+        with rc_context(STYLE):  # without the version of what draws: same run, same bytes
+            figure.savefig(scratch, format="png", metadata={"Software": None})
+        os.replace(scratch, path)
+    except OSError:
+        scratch.unlink(missing_ok=True)
+        raise
 
 
 def blank_figure(width: float, height: float) -> Figure:

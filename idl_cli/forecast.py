@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +30,12 @@ def draw_forecast(
     split: Split,
     batch_size: int,
     precision: Precision,
+    say: Callable[[str], None],
 ) -> None:
-    """Write the picture of a model's forecasts beside the truth, in the series' own units."""
+    """Write the picture of a model's forecasts beside the truth, in the series' own units.
+
+    Where it cannot be written (the disk is full, say) that is said: the figures stand without it.
+    """
     from idl_cli.figures import save
     from idl_cli.forecast_figure import forecast_figure
 
@@ -47,7 +52,10 @@ def draw_forecast(
         horizon,
         _most_varied(ahead["truth"], _CLOSE_UP),
     )
-    save(figure, path)
+    try:
+        save(figure, path)
+    except OSError as error:
+        say(f"warning: {path} not written: {error.strerror or error}")
 
 
 def _last_ahead(dataset: SeriesDataset, values: Tensor) -> np.ndarray:

@@ -144,7 +144,7 @@ def train_parts(
 
     Args:
         forecast: where the picture of a series' forecasts goes.
-        fitted: told how it stands before the test split is evaluated.
+        fitted: told how it stands before the test split is evaluated, and at a failure after it.
 
     Raises: InputError, RunFailed.
     """
@@ -155,8 +155,14 @@ def train_parts(
         outcome = Outcome(result, {}, {}, watch.warnings)
         fitted(outcome)
         if not result.interrupted:
-            _evaluate_test(parts, outcome, forecast, team)
+            _evaluate_test(parts, outcome, forecast, say, team)
     outcome.solver_warnings = watch.warnings
+    if not result.saved:
+        fitted(outcome)
+        raise RunFailed(
+            f"step {result.progress.step} could not be saved: make room, then go on from the "
+            "newest checkpoint with trainer.resume=<run>"
+        )
     return outcome
 
 
@@ -173,7 +179,13 @@ def _explained_memory(parts: Ingredients) -> Iterator[None]:
         raise out_of_memory(device, parts.model, parts.optimizer, shape, trainer) from error
 
 
-def _evaluate_test(parts: Ingredients, outcome: Outcome, forecast: Path, team: Team) -> None:
+def _evaluate_test(
+    parts: Ingredients,
+    outcome: Outcome,
+    forecast: Path,
+    say: Callable[[str], None],
+    team: Team,
+) -> None:
     """Figures of the test split; of a series persistence's too, of every split, and a picture."""
     trainer, dataset = parts.config.trainer, parts.dataset
     size, precision = trainer.eval_batch_size, trainer.precision
@@ -185,7 +197,7 @@ def _evaluate_test(parts: Ingredients, outcome: Outcome, forecast: Path, team: T
             for name, split in splits.items()
             if split is not None
         }
-        draw_forecast(forecast, parts.model, dataset, dataset.test, size, precision)
+        draw_forecast(forecast, parts.model, dataset, dataset.test, size, precision, say)
 
 
 def _fit(

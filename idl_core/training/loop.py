@@ -77,6 +77,7 @@ class FitResult:
         train: figures over the last complete pass, while the weights were changing.
         val: figures of the weights that the model now holds; empty without a validation split.
         best_step: step of those weights.
+        saved: the last step is on disk, or was not to be.
     """
 
     interrupted: bool
@@ -85,6 +86,7 @@ class FitResult:
     train: Figures
     val: Figures = field(default_factory=dict)
     best_step: int = 0
+    saved: bool = True
 
 
 def fit(
@@ -155,6 +157,8 @@ def fit(
                 if loop.finished():
                     break
         loop.save()
+        if not loop.saved():
+            loop.rescue_best()
     except NonFiniteLoss:
         loop.rescue_best()
         raise
@@ -324,7 +328,7 @@ class _Loop:
         """Write the newest state, and the best weights where they are not on disk yet."""
         # At the end of a pass, say, which also ends the training: a second time would leave two of
         # the same, and nothing to go back to.
-        if self.checkpoints is None or self.team.first(self.saved_step == self.state.progress.step):
+        if self.checkpoints is None or self.saved():
             return
         self.state.refuse_non_finite(self.model)
         last = self.state.capture(self.model, self.optimizer, self.team)
@@ -342,8 +346,13 @@ class _Loop:
             self.callback.on_save(self.state.progress)
         self.saved_at = time.monotonic()
 
+    def saved(self) -> bool:
+        """Whether there is nothing left to save."""
+        step = self.state.progress.step
+        return self.checkpoints is None or self.team.first(self.saved_step == step)
+
     def rescue_best(self) -> None:
-        """Before failing: the best weights so far, which may wait in memory, go to disk."""
+        """Where no more is saved: the best weights so far, which may wait in memory, go to disk."""
         best = self.state.best
         if self.team.rank == 0 and self.checkpoints and best is not None and not best.saved:
             try:
@@ -364,4 +373,5 @@ class _Loop:
             train=state.train_figures,
             val=state.best.figures if state.best else {},
             best_step=state.best.progress.step if state.best else state.progress.step,
+            saved=self.saved(),
         )

@@ -15,19 +15,20 @@ from typing import Any
 import pytest
 import torch
 import wandb
+from matplotlib.figure import Figure
 
 from idl_cli.metrics_record import MetricsRecord
-from idl_core.training import Callback, CheckpointFolder, Plan, Progress
+from idl_core.training import Callback, Checkpoint, CheckpointFolder, Plan, Progress
 
 from .conftest import Idl
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 64 KiB; mounting one needs root."""
+    """A disk of 96 KiB; mounting one needs root."""
     place = tmp_path / "disk"
     place.mkdir()
-    words = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(place)]
+    words = ["mount", "-t", "tmpfs", "-o", "size=96k", "tmpfs", str(place)]
     if subprocess.run(words, capture_output=True, check=False).returncode:
         pytest.skip("a disk cannot be mounted here")
     yield place
@@ -51,7 +52,8 @@ def test_a_full_disk_is_said_and_survived(
     assert answer.code == 1  # the training went on to its end; its record could not be written
     assert "No space left on device" in answer.err
     assert "checkpoint not written" in answer.err
-    assert "the run is done, but not its record" in answer.err.splitlines()[-1]
+    assert "summary.json not written" in answer.err
+    assert "step 27 could not be saved" in answer.err.splitlines()[-1]
     last, _, problems = CheckpointFolder(run / "checkpoints").load()
     assert last is not None
     assert (last.step, problems) == (9, [])
@@ -67,6 +69,44 @@ def test_a_full_disk_is_said_and_survived(
         assert resumed.summary[key] == whole.summary[key]
     metrics = [path.read_text() for path in (run / "metrics.jsonl", whole.run / "metrics.jsonl")]
     assert metrics[0] == metrics[1]
+
+
+def test_weights_that_could_not_be_saved_are_no_completed_run(
+    idl: Idl, tiny: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = idl("train", *tiny, "hydra.run.dir=whole")
+
+    def full(self: CheckpointFolder, last: Checkpoint, best: Checkpoint | None) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(CheckpointFolder, "save", full)
+        answer = idl("train", *tiny, "hydra.run.dir=run")
+    assert answer.code == 1
+    assert "step 27 could not be saved" in answer.err.splitlines()[-1]
+    summary = json.loads(Path("run/summary.json").read_text())
+    assert summary["status"] == "failed"
+    assert summary["test"] == whole.summary["test"]  # the best weights, for which there was room
+    assert idl("eval", "run=run").summary["test"] == whole.summary["test"]
+
+
+def test_a_picture_that_cannot_be_written_costs_no_figures(
+    idl: Idl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Figure, path: Path, **options: object) -> None:
+        path.write_bytes(b"half of it")
+        raise OSError(28, "No space left on device")
+
+    words = ["model=gru", "model.hidden_dim=2", "trainer.max_steps=2", "hydra.run.dir=run"]
+    assert idl("train", *words).code == 0
+    before = Path("run/figures/forecast.png").read_bytes()
+    monkeypatch.setattr(Figure, "savefig", full)
+    answer = idl("train", "trainer.resume=run", "trainer.max_steps=3")
+    assert answer.code == 0, answer.err
+    assert "warning: run/figures/forecast.png not written: No space left on device" in answer.err
+    assert answer.summary["steps"] == 3
+    assert [path.name for path in Path("run/figures").iterdir()] == ["forecast.png"]
+    assert Path("run/figures/forecast.png").read_bytes() == before
 
 
 def test_a_disk_that_is_full_from_the_start_is_one_line_and_leaves_nothing(

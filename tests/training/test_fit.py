@@ -356,6 +356,7 @@ def test_a_checkpoint_that_cannot_be_written_is_said_and_survived(
     assert all("No space left" in problem for problem in told.problems)
     assert told.problems
     assert not told.saves
+    assert not result.saved
     assert evaluate(model, val, TASK, 100) == pytest.approx(result.val)
 
 
