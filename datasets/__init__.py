@@ -6,7 +6,7 @@ from .normalisation import Normalisation
 from .registry import default_root, is_ready, load, names, needs_path
 from .series import SeriesDataset
 from .split import Split
-from .text import TextDataset
+from .text import TextDataset, TextSplit
 from .tokenizer import CharacterTokenizer, Tokenizer, tokenizer_from_state
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "SeriesDataset",
     "Split",
     "TextDataset",
+    "TextSplit",
     "Tokenizer",
     "default_root",
     "is_ready",

@@ -38,6 +38,12 @@ class TextSplit(Split):
         """Tokens (b, block_size) and the token after each, int64, of the windows at `index`."""
         return self.x.index_select(0, index).long(), self.y.index_select(0, index).long()
 
+    def apart(self) -> Self:
+        """Its windows that follow one another, as those of val and test do: each token once."""
+        length, step = self.x.shape[1], self.x.stride(0)
+        every = max(1, length // step)
+        return replace(self, x=self.x[::every], y=self.y[::every])
+
     def to(self, device: torch.device | str) -> Self:
         """The same split on `device`; there, too, windows share the memory of the text."""
         if self.x.device == torch.device(device):

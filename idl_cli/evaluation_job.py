@@ -19,7 +19,7 @@ from idl_cli.trained_model import load_trained, read_trained
 from idl_cli.trained_normalisation import as_trained
 from idl_cli.typed_settings import read_settings, read_value
 from idl_core.training import Figures, evaluate
-from idl_datasets import SeriesDataset
+from idl_datasets import SeriesDataset, TextSplit
 
 
 def compute(job: Job) -> float:
@@ -49,6 +49,8 @@ def compute(job: Job) -> float:
     split = getattr(dataset, config.split)
     if split is None:
         raise InputError(f"split={config.split}: the run was trained with data.val_fraction=0")
+    if isinstance(split, TextSplit):  # a window at every token of train would take block_size times
+        split = split.apart()
 
     directory = job.claim()
     directory.write_settings(as_plain(config), job.typed)

@@ -23,7 +23,8 @@ Draws the figures of a training run into <dir>/figures/ and prints their paths:
   solver_iterations.png   iterations of the equilibrium solver, forward and adjoint
   matrices.png            the spy plot of [[A, B], [C, D]], of the best checkpoint
 
-A run gets those that apply to its model and that it has recorded something for.
+A run gets those that apply to its model and that it has recorded something for. forecast.png, of
+a series, is there since the training; idl eval run=<dir> draws it anew.
 """
 
 

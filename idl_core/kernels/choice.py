@@ -92,7 +92,12 @@ def paths() -> dict[str, str]:
     """Activation -> the kernel that `auto` takes for it here, on the GPU if any, and why torch."""
     why = _of_this_machine("cuda")
     usual = "triton" if why is None else f"torch: {why}"
-    return {name: usual if name in FUSED else "torch: no Triton form" for name in ACTIVATIONS}
+    found = {name: usual if name in FUSED else "torch: no Triton form" for name in ACTIVATIONS}
+    if why is not None and not torch.cuda.is_available() and tiled.why_not() is None:
+        for name, activation in ACTIVATIONS.items():
+            if activation.negative_slope is not None:
+                found[name] = f"numba where small, else {found[name]}"
+    return found
 
 
 def _is_settled(kernel: str, like: Tensor) -> bool:

@@ -66,6 +66,19 @@ def test_another_text_is_read_with_the_characters_of_the_run(
     assert answer.summary["test"]["loss"] != trained.summary["test"]["loss"]
 
 
+def test_the_text_of_the_training_is_evaluated_once(idl: Idl, trained: Answer) -> None:
+    characters = sorted(set(TEXT))
+    tokens = torch.tensor([characters.index(character) for character in TEXT])
+    count = len(TEXT) - round(0.1 * len(TEXT))  # without the test part, and then the val part
+    count -= round(0.1 * count)
+    windows = (count - 1) // 8
+    with torch.no_grad():
+        scores = trained_model(Path("trained"))(tokens[: windows * 8].reshape(windows, 8))
+    loss = torch.nn.functional.cross_entropy(scores.flatten(0, 1), tokens[1 : windows * 8 + 1])
+    answer = idl("eval", "run=trained", "split=train")
+    assert answer.summary["train"]["loss"] == pytest.approx(loss.item(), rel=1e-5)
+
+
 def test_resuming_on_a_text_of_other_characters_is_refused(
     idl: Idl, trained: Answer, tmp_path: Path
 ) -> None:

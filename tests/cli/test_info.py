@@ -25,7 +25,7 @@ def test_json(
     assert facts["activations"]["gelu"] == "torch: no Triton form"
     if not torch.cuda.is_available():
         assert facts["kernels"]["triton"].startswith("no: ")
-        assert facts["activations"]["relu"].startswith("torch: ")
+        assert facts["activations"]["tanh"].startswith("torch: ")
     assert facts["data"]["root"] == str(tmp_path / "data")
     assert "digits" in facts["data"]["ready"]
     assert "mnist" in facts["data"]["absent"]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from idl_datasets import CharacterTokenizer, TextDataset, load, tokenizer_from_state
+from idl_datasets import CharacterTokenizer, TextDataset, TextSplit, load, tokenizer_from_state
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DATA = Path(os.environ.get("IDL_TEST_DATA") or REPOSITORY.parent / "shared" / "data")
@@ -44,6 +44,20 @@ def test_windows_are_those_of_the_text(file: Path) -> None:
             assert data.tokenizer.decode(inputs[row].tolist()) == TEXT[start : start + 8]
             assert data.tokenizer.decode(targets[row].tolist()) == TEXT[start + 1 : start + 9]
         assert row + 1 == len(split)
+
+
+def test_windows_that_follow_one_another(file: Path) -> None:
+    data = load("text", path=file, val_fraction=0, block_size=8)
+    assert isinstance(data, TextDataset)
+    test = len(TEXT) - round(0.1 * len(TEXT))
+    for split, first, end in ((data.train, 0, test), (data.test, test, len(TEXT))):
+        assert isinstance(split, TextSplit)
+        apart = split.apart()
+        inputs, targets = apart.batch(torch.arange(len(apart)))
+        told = data.tokenizer.decode(inputs.flatten().tolist())
+        assert TEXT[first:end].startswith(told)
+        assert end - 8 <= first + len(told) < end
+        assert data.tokenizer.decode(targets.flatten().tolist()) == TEXT[first + 1 :][: len(told)]
 
 
 def test_windows_share_the_memory_of_the_text(file: Path) -> None:

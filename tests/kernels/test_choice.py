@@ -42,6 +42,13 @@ def test_every_activation_has_a_path(monkeypatch: pytest.MonkeyPatch) -> None:
     assert paths()["gelu"] == "torch: no Triton form"
     on_this_machine(monkeypatch, "triton is not installed")
     assert available()["triton"] == "no: triton is not installed"
+    monkeypatch.setattr(choice.tiled, "why_not", lambda: "there is no numba")
+    assert paths()["relu"] == "torch: triton is not installed"
+    monkeypatch.setattr(choice.tiled, "why_not", lambda: None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    by_tiles = {name for name, path in paths().items() if path.startswith("numba where small")}
+    assert by_tiles == {"relu", "leaky_relu", "identity"}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # where models then are
     assert paths()["relu"] == "torch: triton is not installed"
 
 
