@@ -5,17 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from idl_core import ImplicitFunction, ImplicitFunctionTriu, ImplicitModel
+from idl_core import ImplicitFunction, ImplicitModel
 from idl_core.activations import ACTIVATIONS
 from idl_core.wellposed import PROJECTIONS
 
-VARIANTS = {
-    "plain": {},
-    "bias": {"bias": True},
-    "no_D": {"no_D": True},
-    "low_rank": {"is_low_rank": True, "rank": 2},
-    "triangular": {"f": ImplicitFunctionTriu},
-}
+from .small_models import VARIANTS
 
 
 def model_and_function(**settings):

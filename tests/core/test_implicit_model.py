@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import gc
-import pickle
 import weakref
 
 import numpy as np
@@ -13,32 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from idl import (
-    ImplicitFunction,
     ImplicitFunctionInf,
     ImplicitFunctionTriu,
     ImplicitFunctionWarning,
     ImplicitModel,
 )
 
-P, Q, N, M = 6, 3, 9, 5
-VARIANTS = {
-    "plain": {},
-    "bias": {"bias": True},
-    "no_D": {"no_D": True},
-    "low_rank": {"is_low_rank": True, "rank": 2},
-    "triangular": {"f": ImplicitFunctionTriu},
-}
+from .small_models import VARIANTS, M, N, P, Q, make
+
 every_variant = pytest.mark.parametrize("variant", VARIANTS)
-
-
-def make(**settings) -> ImplicitModel:
-    """A small model well within its ball: the constraint changes nothing."""
-    torch.manual_seed(0)
-    model = ImplicitModel(P, Q, N, **settings)
-    if not model.is_low_rank:
-        with torch.no_grad():
-            model.A.mul_(0.5)
-    return model
 
 
 def numbers(t: Tensor) -> np.ndarray:
@@ -178,98 +160,6 @@ def test_settings_belong_to_the_instance() -> None:
     assert {name: getattr(ImplicitFunctionInf, name) for name in defaults} == defaults
 
 
-# The subclasses below are those of the documents that the project comes from.
-
-
-class CustomInf(ImplicitFunctionInf):
-    """
-    Change the default convergence parameters.
-    """
-
-    mitr = grad_mitr = 500
-    tol = grad_tol = 1e-6
-
-
-class ImplicitFunctionInfSiLU(ImplicitFunctionInf):
-    """
-    An implicit function that uses the SiLU nonlinearity.
-    """
-
-    @staticmethod
-    def phi(X):
-        return X * torch.sigmoid(X)
-
-    @staticmethod
-    def dphi(X):
-        grad = X.clone().detach()
-        sigmoid = torch.sigmoid(grad)
-        return sigmoid * (1 + grad * (1 - sigmoid))
-
-
-class SiLUWithoutDerivative(ImplicitFunctionInf):
-    @staticmethod
-    def phi(X):
-        return X * torch.sigmoid(X)
-
-
-class FinerSiLU(ImplicitFunctionInfSiLU):
-    tol = 1e-7
-
-
-def test_class_attributes_are_settings() -> None:
-    model = make(f=CustomInf)
-    assert (model.f.mitr, model.f.grad_mitr, model.f.tol, model.f.grad_tol) == (
-        500,
-        500,
-        1e-6,
-        1e-6,
-    )
-    U = torch.randn(M, P)
-    model(U).sum().backward()
-    assert model.last_solution.forward.tol == 1e-6
-    assert make().f.mitr == 300
-    assert make(f=CustomInf, mitr=9).f.mitr == 9  # what is given counts more
-
-
-@pytest.mark.parametrize("f", [ImplicitFunctionInfSiLU, SiLUWithoutDerivative, FinerSiLU])
-def test_custom_nonlinearity(f: type[ImplicitFunction]) -> None:
-    model, named = make(f=f), make(activation="silu")
-    U = torch.randn(M, P)
-    gradients = []
-    for one in (model, named):
-        Y = one(U)
-        gradients.append(torch.autograd.grad(Y.square().sum(), list(one.parameters())))
-    assert torch.allclose(model(U), named(U), atol=1e-5)
-    for mine, theirs in zip(*gradients, strict=True):
-        assert torch.allclose(mine, theirs, atol=1e-4)
-
-
-@pytest.mark.parametrize("variant", ["plain", "low_rank"])
-def test_dphi_is_what_the_gradient_uses(variant: str) -> None:
-    class Deaf(ImplicitFunctionInf):
-        @staticmethod
-        def dphi(X):
-            return torch.zeros_like(X)
-
-    model = make(f=Deaf, no_D=True, **VARIANTS[variant])
-    model(torch.randn(M, P)).sum().backward()
-    assert torch.count_nonzero(model.B.grad) == 0
-    assert torch.count_nonzero(model.C.grad) > 0
-
-
-def test_a_subclass_may_solve_in_its_own_way() -> None:
-    class Counted(ImplicitFunctionInf):
-        calls = 0
-
-        def solve(self, *arguments):
-            type(self).calls += 1
-            return super().solve(*arguments)
-
-    model = make(f=Counted)
-    model(torch.randn(M, P))
-    assert Counted.calls == 1
-
-
 def test_the_tutorials_training_loop_lowers_the_loss() -> None:
     torch.manual_seed(0)
     x, y = torch.randn(5, 64), torch.randn(5, 10)
@@ -343,21 +233,6 @@ def test_state_dict(variant: str) -> None:
     assert not torch.equal(other(U), model(U))
     other.load_state_dict(model.state_dict())
     assert torch.equal(other(U), model(U))
-
-
-@every_variant
-@pytest.mark.parametrize("way", ["forward", "equilibrium"])
-def test_copies_at_any_time(variant: str, way: str) -> None:
-    """Also between forward and backward, when the last solution is that of a live graph."""
-    model = make(**VARIANTS[variant])
-    U = torch.randn(M, P)
-    out = model(U) if way == "forward" else model.equilibrium(U)
-    for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
-        assert torch.equal(twin(U), model(U))
-        with torch.no_grad():
-            twin.B.zero_()
-        assert torch.count_nonzero(model.B) > 0
-    out.sum().backward()
 
 
 @every_variant

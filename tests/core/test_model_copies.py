@@ -18,6 +18,8 @@ from idl_core.functions import ImplicitFunctionInf, ImplicitFunctionTriu
 from idl_core.models import ImplicitModel, ImplicitRNN
 from idl_core.wellposed import PROJECTIONS
 
+from .small_models import VARIANTS, M, P, make
+
 KINDS: dict[str, dict[str, Any]] = {
     "dense": {},
     "low rank": {"is_low_rank": True, "rank": 2},
@@ -142,3 +144,18 @@ def test_projections_differentiate_twice(projection: str) -> None:
     A = (2 * torch.randn(4, 5, dtype=torch.float64)).requires_grad_()
     project = PROJECTIONS[projection]
     assert torch.autograd.gradgradcheck(lambda a: project(a, 0.9).pow(3), A)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("way", ["forward", "equilibrium"])
+def test_copies_at_any_time(variant: str, way: str) -> None:
+    """Also between forward and backward, when the last solution is that of a live graph."""
+    model = make(**VARIANTS[variant])
+    U = torch.randn(M, P)
+    out = model(U) if way == "forward" else model.equilibrium(U)
+    for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert torch.equal(twin(U), model(U))
+        with torch.no_grad():
+            twin.B.zero_()
+        assert torch.count_nonzero(model.B) > 0
+    out.sum().backward()
