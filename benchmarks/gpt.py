@@ -22,8 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from idl_core.models.attention import ImplicitAttention
 from idl_core.models.gpt import GPT, ImplicitGPT
+from idl_core.models.implicit_attention import ImplicitAttention
 
 SIZES = {"vocab_size": 65, "n_embd": 128, "block_size": 64, "n_layer": 4, "n_head": 4}
 BATCH = 12

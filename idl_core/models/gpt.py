@@ -9,12 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from idl_core.models.attention import (
-    CausalSelfAttention,
-    Head,
-    ImplicitAttention,
-    MultiHeadAttention,
-)
+from idl_core.models.attention import CausalSelfAttention, Head, MultiHeadAttention
+from idl_core.models.implicit_attention import ImplicitAttention
 
 _INITIAL_DEVIATION = 0.02
 

@@ -10,14 +10,12 @@ import torch
 
 from idl_core import IDLHead, ImplicitFunctionWarning
 from idl_core.models.attention import (
-    KAPPA,
     CausalSelfAttention,
     Head,
-    ImplicitAttention,
     MultiHeadAttention,
-    lipschitz_attention,
     softmax_attention,
 )
+from idl_core.models.implicit_attention import KAPPA, ImplicitAttention, lipschitz_attention
 
 VERSIONS = {"softmax": softmax_attention, "lipschitz": lipschitz_attention}
 RANKS = {"full": {}, "low_rank": {"is_low_rank": True, "rank": 2}}

@@ -1,0 +1,319 @@
+"""Causal self-attention as an equilibrium: head by head, and all heads at once.
+
+The state of an implicit head is X = [k, q, v, out], four parts of `head_size` at each position:
+
+    pre = X A + u B                    the three parts that attention reads: k, q, v
+    X  <- [pre, attention(pre)]        from X = 0
+
+A (4h, 3h) is kept within ‖A‖∞ ≤ 0.95 by the row-wise projection of `idl_core.wellposed`, and
+B (n_embd, 3h) is what an explicit head's key, query and value matrices are. The first iteration is
+therefore ordinary attention; each further one lets keys, queries and values answer to what was
+attended to. A fixed number of iterations is differentiated through; otherwise the equilibrium is
+solved to a tolerance and differentiated by the implicit function theorem, in the memory of one.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from idl_core.equilibrium import Anderson, Implicit, Picard, fixed_point
+from idl_core.models.attention import (
+    MultiHeadAttention,
+    check_length,
+    head_size_of,
+    softmax_attention,
+)
+from idl_core.wellposed import project_rows
+
+KAPPA = 0.95
+"""Bound on ‖A‖∞ of an implicit head."""
+
+ATTENTION_VERSIONS = ("softmax", "lipschitz")
+_LIPSCHITZ_FLOOR = 0.25
+
+
+def lipschitz_attention(k: Tensor, q: Tensor, v: Tensor) -> Tensor:
+    """Causal attention by distance: k, q, v and the result (..., T, h).
+
+    Position i gives j ≤ i the weight exp(-|q_i - k_j|²) / (1/4 + Σ_j exp(-|q_i - k_j|²)), and
+    values are v / √(v² + 1): bounded whatever the inputs.
+    """
+    distance = torch.matmul(q, k.mT).mul(-2)
+    distance = distance + q.square().sum(-1, keepdim=True) + k.square().sum(-1).unsqueeze(-2)
+    future = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool, device=q.device).triu(1)
+    # A distance can come out below 0 by rounding, where its gradient is as good as 0.
+    weight = torch.exp(-distance.clamp(min=0)).masked_fill(future, 0.0)
+    weight = weight / (_LIPSCHITZ_FLOOR + weight.sum(-1, keepdim=True))
+    return torch.matmul(weight, v * torch.rsqrt(v.square() + 1))
+
+
+class _Equilibrium(nn.Module):
+    """Some implicit heads of one size, solved as one.
+
+    Args: as of `IDLHead`, and n_head.
+    """
+
+    def __init__(
+        self,
+        head_size: int,
+        n_embd: int,
+        n_head: int,
+        fixed_point_iter: int | None,
+        attention_version: str,
+        is_low_rank: bool,
+        rank: int | None,
+        tol: float,
+        mitr: int,
+    ) -> None:
+        super().__init__()
+        if attention_version not in ATTENTION_VERSIONS:
+            raise ValueError(
+                f"attention_version must be one of {', '.join(ATTENTION_VERSIONS)}, "
+                f"not {attention_version!r}"
+            )
+        if fixed_point_iter is not None and fixed_point_iter < 1:
+            raise ValueError(f"fixed_point_iter must be at least 1, not {fixed_point_iter!r}")
+        self.head_size, self.fixed_point_iter = head_size, fixed_point_iter
+        self.attention_version, self.is_low_rank, self.rank = attention_version, is_low_rank, rank
+        self.solver = Picard(tol, mitr, then=Anderson())
+        h = head_size
+        if is_low_rank:
+            if rank is None or not 1 <= rank <= 3 * h:
+                raise ValueError(f"rank must be in 1..{3 * h} (3 head_size), not {rank!r}")
+            self.L = nn.Parameter(torch.randn(n_head, 4 * h, rank) / (2 * rank))
+            self.R = nn.Parameter(torch.randn(n_head, 3 * h, rank) / (3 * h))
+        else:
+            # Row sums start near 0.4, within the ball.
+            self.A = nn.Parameter(torch.randn(n_head, 4 * h, 3 * h) / (6 * h))
+        self.B = nn.Parameter(0.02 * torch.randn(n_head, n_embd, 3 * h))
+
+    def effective_A(self) -> Tensor:
+        """A of each head (n_head, 4h, 3h) after its constraint."""
+        if not self.is_low_rank:
+            return project_rows(self.A.flatten(0, 1), KAPPA).view_as(self.A)
+        L, R = self._factors()
+        return L @ R.mT
+
+    def _factors(self) -> tuple[Tensor, Tensor]:
+        """L and R with ‖L‖∞ ≤ κ and ‖Rᵀ‖∞ ≤ 1 for each head, so that ‖L Rᵀ‖∞ ≤ κ."""
+        L = project_rows(self.L.flatten(0, 1), KAPPA).view_as(self.L)
+        R = project_rows(self.R.mT.flatten(0, 1), 1.0).view_as(self.R.mT).mT
+        return L, R
+
+    def _attend(self, pre: Tensor) -> Tensor:
+        k, q, v = pre.split(self.head_size, -1)
+        if self.attention_version == "softmax":
+            return softmax_attention(k, q, v)
+        return lipschitz_attention(k, q, v)
+
+    def forward(self, u: Tensor) -> Tensor:
+        """`out` of each head (n_head, b, T, h) for u (b, T, n_embd)."""
+        b, T, _ = u.shape
+        n_head = len(self.B)
+        # All heads' B side by side: one product.
+        Z = u.flatten(0, 1) @ self.B.transpose(0, 1).flatten(1)
+        Z = Z.view(b * T, n_head, -1).transpose(0, 1)
+        if self.fixed_point_iter == 1:
+            return self._attend(Z.unflatten(1, (b, T)))
+        right = self.effective_A() if not self.is_low_rank else None
+        left, middle = self._factors() if self.is_low_rank else (right, None)
+        assert left is not None
+        if self.fixed_point_iter is None:
+            return self._solve(Z.unflatten(1, (b, T)), left, middle)
+        pre = Z
+        out = self._attend(pre.unflatten(1, (b, T)))
+        for _ in range(self.fixed_point_iter - 1):
+            pre = _next(Z, pre, out.flatten(1, 2), left, middle)
+            out = self._attend(pre.unflatten(1, (b, T)))
+        return out
+
+    def _solve(self, Z: Tensor, left: Tensor, middle: Tensor | None) -> Tensor:
+        """`out` at the equilibrium, for Z (n_head, b, T, 3h); solved in float32 at least."""
+        working = torch.promote_types(Z.dtype, torch.float32)
+        with torch.autocast(Z.device.type, enabled=False):
+            middle = None if middle is None else middle.to(working)
+            return self._solve_in(Z.to(working), left.to(working), middle).to(Z.dtype)
+
+    def _solve_in(self, Z: Tensor, left: Tensor, middle: Tensor | None) -> Tensor:
+        h = self.head_size
+        b, T = Z.shape[1:3]
+        flat = Z.flatten(1, 2)
+
+        def step(X: Tensor) -> Tensor:  # (b, n_head, T, 4h): samples come first
+            state = X.transpose(0, 1).flatten(1, 2)
+            pre = _next(flat, state[..., : 3 * h], state[..., 3 * h :], left, middle)
+            pre = pre.unflatten(1, (b, T))
+            return torch.cat((pre, self._attend(pre)), -1).transpose(0, 1)
+
+        with torch.no_grad():  # where two iterations of X = 0 begin
+            start = torch.cat((Z, self._attend(Z)), -1).transpose(0, 1).contiguous()
+        X = fixed_point(step, start, self.solver, Implicit()).value
+        return X.transpose(0, 1)[..., 3 * h :]
+
+
+def _next(Z: Tensor, pre: Tensor, out: Tensor, left: Tensor, middle: Tensor | None) -> Tensor:
+    """Z + [pre, out] A for each head: Z and pre (H, m, 3h), out (H, m, h), A = left middleᵀ."""
+    h = out.shape[-1]
+    if middle is None:
+        return torch.baddbmm(torch.baddbmm(Z, pre, left[:, : 3 * h]), out, left[:, 3 * h :])
+    small = torch.baddbmm(torch.bmm(out, left[:, 3 * h :]), pre, left[:, : 3 * h])
+    return torch.baddbmm(Z, small, middle.mT)
+
+
+class IDLHead(_Equilibrium):
+    """One head whose output is an equilibrium.
+
+    Args:
+        head_size: h.
+        n_embd: features of the input.
+        block_size: longest sequence.
+        fixed_point_iter: iterations from X = 0, differentiated through; None: to the tolerance,
+            with the implicit adjoint.
+        attention_version: "softmax" or "lipschitz".
+        is_low_rank: A = L Rᵀ with L (4h, rank) and R (3h, rank).
+        rank: needed with a low rank.
+        tol, mitr: of the solve to tolerance.
+
+    Raises:
+        ValueError: a setting out of range.
+    """
+
+    def __init__(
+        self,
+        head_size: int,
+        n_embd: int,
+        block_size: int,
+        fixed_point_iter: int | None = 2,
+        attention_version: str = "softmax",
+        is_low_rank: bool = False,
+        rank: int | None = None,
+        *,
+        tol: float = 3e-6,
+        mitr: int = 300,
+    ) -> None:
+        super().__init__(
+            head_size,
+            n_embd,
+            1,
+            fixed_point_iter,
+            attention_version,
+            is_low_rank,
+            rank,
+            tol,
+            mitr,
+        )
+        self.block_size = block_size
+
+    def forward(self, u: Tensor) -> Tensor:
+        """(b, T, n_embd) -> (b, T, head_size), T ≤ block_size."""
+        check_length(u, self.block_size)
+        return super().forward(u)[0]
+
+
+class ImplicitAttention(nn.Module):
+    """All implicit heads at once, in one batched solve: the same numbers as a list of `IDLHead`s.
+
+    Args:
+        n_embd, n_head, block_size: n_embd is a multiple of n_head.
+        dropout: of the output.
+        fixed_point_iter, attention_version, is_low_rank, rank, tol, mitr: as of `IDLHead`.
+    """
+
+    def __init__(
+        self,
+        n_embd: int,
+        n_head: int,
+        block_size: int,
+        dropout: float = 0.0,
+        fixed_point_iter: int | None = 2,
+        attention_version: str = "softmax",
+        is_low_rank: bool = False,
+        rank: int | None = None,
+        *,
+        tol: float = 3e-6,
+        mitr: int = 300,
+    ) -> None:
+        super().__init__()
+        self.block_size = block_size
+        self.equilibrium = _Equilibrium(
+            head_size_of(n_embd, n_head),
+            n_embd,
+            n_head,
+            fixed_point_iter,
+            attention_version,
+            is_low_rank,
+            rank,
+            tol,
+            mitr,
+        )
+        self.proj = nn.Linear(n_embd, n_embd)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, u: Tensor) -> Tensor:
+        """(b, T, n_embd) -> (b, T, n_embd), T ≤ block_size."""
+        check_length(u, self.block_size)
+        out = self.equilibrium(u).permute(1, 2, 0, 3).flatten(2)
+        projected: Tensor = self.dropout(self.proj(out))
+        return projected
+
+    @classmethod
+    def from_heads(cls, attention: MultiHeadAttention) -> ImplicitAttention:
+        """The fused form of a list of `IDLHead`s with the same settings, weights copied."""
+        heads = [head for head in attention.heads if isinstance(head, IDLHead)]
+        if len(heads) != len(attention.heads) or not heads:
+            raise ValueError("every head must be an IDLHead")
+        settings = {_settings(head) for head in heads}
+        if len(settings) > 1:
+            raise ValueError("the heads' settings differ")
+        first = heads[0]
+        fused = cls(
+            first.B.shape[1],
+            len(heads),
+            first.block_size,
+            attention.dropout.p,
+            first.fixed_point_iter,
+            first.attention_version,
+            first.is_low_rank,
+            first.rank,
+            tol=first.solver.tol,
+            mitr=first.solver.max_iter,
+        ).to(first.B)
+        weights = [dict(head.named_parameters()) for head in heads]
+        with torch.no_grad():
+            for name, parameter in fused.equilibrium.named_parameters():
+                parameter.copy_(torch.cat([weight[name] for weight in weights]))
+        fused.proj.load_state_dict(attention.proj.state_dict())
+        return fused.train(attention.training)
+
+    def to_heads(self) -> MultiHeadAttention:
+        """The same attention as a list of `IDLHead`s, weights copied."""
+        own = self.equilibrium
+        n_head, n_embd, _ = own.B.shape
+        heads = []
+        for number in range(n_head):
+            head = IDLHead(
+                own.head_size,
+                n_embd,
+                self.block_size,
+                own.fixed_point_iter,
+                own.attention_version,
+                own.is_low_rank,
+                own.rank,
+                tol=own.solver.tol,
+                mitr=own.solver.max_iter,
+            ).to(own.B)
+            with torch.no_grad():
+                weights = dict(own.named_parameters())
+                for name, parameter in head.named_parameters():
+                    parameter.copy_(weights[name][number : number + 1])
+            heads.append(head)
+        listed = MultiHeadAttention(heads, n_embd, self.dropout.p).to(own.B)
+        listed.proj.load_state_dict(self.proj.state_dict())
+        return listed.train(self.training)
+
+
+def _settings(head: IDLHead) -> tuple[object, ...]:
+    shape = (head.head_size, head.B.shape, head.block_size)
+    kind = (head.attention_version, head.is_low_rank, head.rank)
+    return (*shape, *kind, head.fixed_point_iter, head.solver)
