@@ -6,8 +6,10 @@ Triton reads TRITON_INTERPRET when it is imported, and another test may have imp
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -27,6 +29,31 @@ _ELSEWHERE = {
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
     of_programs = collection_path.suffix == ".py" and collection_path.name not in _ELSEWHERE
     return True if of_programs and not RUNS_HERE else None
+
+
+def _look_once_a_launch() -> None:
+    """Have the interpreter look for what it replaces in triton.language once a launch and function,
+    not in each call of a function: that is 40 % of what it does."""
+    from triton.runtime import interpreter
+
+    launch, seen = interpreter.GridExecutor.__call__, set()
+
+    def launch_anew(self: Any, *arguments: Any, **options: Any) -> None:
+        seen.clear()
+        launch(self, *arguments, **options)
+
+    def call(self: Any, *arguments: Any, **options: Any) -> Any:
+        if self not in seen:
+            seen.add(self)
+            interpreter._patch_lang(self.fn)
+        return self.rewrite()(*arguments, **options)
+
+    interpreter.GridExecutor.__call__ = launch_anew
+    interpreter.InterpretedFunction.__call__ = call
+
+
+if RUNS_HERE and os.environ.get("TRITON_INTERPRET") == "1":
+    _look_once_a_launch()
 
 
 @pytest.fixture
