@@ -125,7 +125,10 @@ def _record(
 ) -> float:
     """Save the model, draw, and show; returns the figure that the run is ranked by."""
     kept = save_model(job, config, teacher, sim, directory)
-    draw_figures(directory.figures, sim)
+    try:
+        draw_figures(directory.figures, sim)
+    except OSError as error:  # the disk is full, say: what was learned stands without pictures
+        job.screen.say(f"warning: {directory.figures} not written: {error.strerror or error}")
     assert sim.quality is not None
     test, (ranked_on, *_) = learned["test"], learned
     monitor = config.trainer.monitor

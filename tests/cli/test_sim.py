@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -201,6 +202,19 @@ def test_a_bound_that_is_shown_holds(bound: float) -> None:
     shown = float(rounded_up(bound))
     assert bound <= shown <= 1.1 * bound or bound == 5e-324 <= shown
     assert len(rounded_up(bound).split("e")[0].replace(".", "")) <= 2
+
+
+def test_a_picture_that_cannot_be_written_costs_no_figures(
+    idl: Idl, learned: Answer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(figure: object, path: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("idl_cli.sim_results.save", full)
+    answer = idl("sim", "teacher=learned")
+    assert answer.code == 0, answer.err
+    assert "figures not written: No space left on device" in answer.err
+    assert answer.summary["test"] == pytest.approx(learned.summary["test"], rel=1e-4)
 
 
 def test_half_precision_is_for_the_teacher(idl: Idl, learned: Answer) -> None:
