@@ -34,6 +34,12 @@ def on_a_card_of(kib: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_properties", properties)
 
 
+def run_alone(code: str) -> None:
+    """In a process of its own, which must end well."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_every_activation_has_a_path(monkeypatch: pytest.MonkeyPatch) -> None:
     on_this_machine(monkeypatch, None)
     assert available()["triton"] == "yes"
@@ -110,8 +116,7 @@ def test_without_triton_all_else_works() -> None:
         "ImplicitRNN(3, 2, 4, 4)(torch.randn(2, 3, 3)).sum().backward()\n"
         "assert kernels.available()['triton'] == 'no: triton is not installed'\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    run_alone(code)
 
 
 @pytest.mark.parametrize(
@@ -215,5 +220,4 @@ def test_products_are_as_torch_allows_its_own() -> None:
         "    expected += ' tf32x3 ieee ieee tf32x3 ieee'\n"
         "assert said == expected.split(), said\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    run_alone(code)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from idl_core.sim.memory import require, solve_bytes
-from idl_core.sim.solvers.admm_rows import ADMMSettings, RowAnswers
+from idl_core.sim.solvers.admm_rows import ADMMSettings, OnCheck, RowAnswers
 from idl_core.sim.solvers.base import (
     Array,
     BaseSolver,
@@ -25,10 +26,10 @@ from idl_core.sim.solvers.base import (
 )
 from idl_core.sim.solvers.elastic import Penalty, check_penalty_options, objectives
 from idl_core.sim.solvers.gram import Gram
+from idl_core.sim.solvers.regenerated_states import regenerated
 from idl_core.sim.solvers.report import BlockReport, Rows, SolveProgress, SolveReport
 from idl_core.sim.solvers.row_blocks import LiveColumns
 from idl_core.sim.solvers.row_problem import ROUNDING
-from idl_core.sim.solvers.state_blocks import regenerated
 
 
 class ADMMSolver(BaseSolver):
@@ -127,7 +128,7 @@ class ADMMSolver(BaseSolver):
         A, B = self._block("AB", data, gram, states.Z, states, radius, started)
         started = time.perf_counter()
         if self.regen_states:
-            states = States(regenerated(A, B, states.U, model_config), states.U, states.Z, states.Y)
+            states = replace(states, X=regenerated(A, B, states.U, model_config))
             data = data_matrix(states.X, states.U, device, self.dtype)
             gram = Gram.of(data)
         C, D = self._block("CD", data, gram, states.Y, states, None, started)
@@ -178,7 +179,7 @@ class ADMMSolver(BaseSolver):
             parts.append(live.solve(part @ data, (part * part).sum(1), self.settings, watch))
         return finish(self, block, parts, states, target, kappa, started)
 
-    def _watch(self, block: str, rows: int, before: int):  # type: ignore[no-untyped-def]
+    def _watch(self, block: str, rows: int, before: int) -> OnCheck:
         """What the loop tells of its checks, passed on as progress."""
 
         def on_check(iteration: int, gap: Tensor, done: Tensor) -> None:

@@ -19,10 +19,10 @@ from idl_core.sim.solvers.admm import ADMMSolver, finish
 from idl_core.sim.solvers.admm_launch import launch
 from idl_core.sim.solvers.admm_rows import RowAnswers
 from idl_core.sim.solvers.base import Array, States, Weights, device_of, kappa_of
+from idl_core.sim.solvers.regenerated_states import regenerated
 from idl_core.sim.solvers.report import SolveReport
 from idl_core.sim.solvers.sharded_gram import Samples
 from idl_core.sim.solvers.sharded_solve import Job, sharded_solve
-from idl_core.sim.solvers.state_blocks import regenerated
 
 
 class ADMMMultiGPUSolver(ADMMSolver):
@@ -87,7 +87,7 @@ class ADMMMultiGPUSolver(ADMMSolver):
         solve = self._in_group if joined else self._in_processes
         if self.regen_states:
             [(A, B)] = solve(states, {"AB": targets.pop("AB")}, device)
-            states = States(regenerated(A, B, states.U, model_config), states.U, states.Z, states.Y)
+            states = dataclasses.replace(states, X=regenerated(A, B, states.U, model_config))
             [(C, D)] = solve(states, targets, device)
         else:
             (A, B), (C, D) = solve(states, targets, device)

@@ -30,10 +30,10 @@ class ADMMSettings:
         polish_rounds: most exchanges in one polish; 0 for none.
     """
 
-    gap_tol: float = 1e-5
-    max_iter: int = 4000
-    relaxation: float = 1.6
-    polish_rounds: int = 16
+    gap_tol: float
+    max_iter: int
+    relaxation: float
+    polish_rounds: int
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,8 +41,8 @@ class BaseSolver(ABC):
             U: (p, m) inputs.
             Z: (n, m) pre-activations.
             Y: (q, m) outputs.
-            model_config: `kappa`, the bound on ‖A‖∞; `activation_fn`, φ; `device`; `atol`, of the
-                equilibrium, where states are generated anew.
+            model_config: `kappa`, the bound on ‖A‖∞; `device`; and where states are generated anew
+                `activation_fn`, φ, and `atol`, of their equilibrium.
 
         Returns:
             A (n, n), B (n, p), C (q, n), D (q, p), as float64 arrays.
@@ -96,12 +96,6 @@ def data_matrix(X: Array, U: Array, device: torch.device, dtype: torch.dtype) ->
     """M = [Xᵀ Uᵀ] (m, n + p)."""
     parts = [torch.from_numpy(np.ascontiguousarray(part)) for part in (X, U)]
     return torch.cat([part.to(device, dtype) for part in parts]).T.contiguous()
-
-
-def activation_of(model_config: Mapping[str, Any]) -> Callable[[Tensor], Tensor]:
-    """φ of a model's configuration; ReLU where none is given."""
-    phi: Callable[[Tensor], Tensor] = model_config.get("activation_fn", torch.relu)
-    return phi
 
 
 def within_ball(A: Array, kappa: float) -> Array:

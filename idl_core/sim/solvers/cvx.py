@@ -8,7 +8,7 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,8 +23,8 @@ from idl_core.sim.solvers.base import (
     within_ball,
 )
 from idl_core.sim.solvers.elastic import Penalty, check_penalty_options, objectives
+from idl_core.sim.solvers.regenerated_states import regenerated
 from idl_core.sim.solvers.report import BlockReport, SolveProgress, SolveReport
-from idl_core.sim.solvers.state_blocks import regenerated
 
 
 class InfeasibleMatch(ValueError):
@@ -104,7 +104,7 @@ class CVXSolver(BaseSolver):
         A, B = self._block("AB", states, states.Z, kappa, started)
         started = time.perf_counter()
         if self.regen_states:
-            states = States(regenerated(A, B, states.U, model_config), states.U, states.Z, states.Y)
+            states = replace(states, X=regenerated(A, B, states.U, model_config))
         C, D = self._block("CD", states, states.Y, None, started)
         self.report.warn_of_shortfalls()
         return A, B, C, D

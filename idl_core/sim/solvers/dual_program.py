@@ -114,9 +114,8 @@ class DualProgram(Program):
         xi, w, _ = self.within_reach(at_ridge, _RIDGES)
         y = xi @ space.V.T
         share = (0.5 / ((1 - ball) * y).abs().amax(1, keepdim=True).clamp(min=1e-300)).clamp(max=1)
-        return self.split(share * xi, w, share * y), torch.ones_like(
-            self.constant, dtype=torch.bool
-        )
+        every = torch.ones_like(self.constant, dtype=torch.bool)
+        return self.split(share * xi, w, share * y), every
 
 
 class _DualNewton(Newton):

@@ -28,10 +28,9 @@ class Factors:
 
     def __init__(self, gram: Gram, ball: int, l2: float) -> None:
         self.gram, self.ball, self.l2 = gram, ball, l2
-        diagonal = gram.diagonal()
-        self.diagonal = diagonal
-        self.mean = float(diagonal.mean()) if diagonal.numel() else 1.0
-        self.mean = self.mean or 1.0
+        self.diagonal = gram.diagonal()
+        # No columns, or only columns of zeros, have no scale.
+        self.mean = (float(self.diagonal.mean()) if gram.size else 0.0) or 1.0
         self.spaces: dict[int | None, WeakSpace | SeenSpace | None] = {}
         self.made: OrderedDict[tuple[str, int, int], Inverse] = OrderedDict()
 

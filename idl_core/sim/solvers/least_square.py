@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from idl_core.sim.solvers.base import Array, BaseSolver, States, Weights, drop_small
 from idl_core.sim.solvers.elastic import Penalty, objectives
+from idl_core.sim.solvers.regenerated_states import regenerated
 from idl_core.sim.solvers.report import BlockReport, SolveReport
-from idl_core.sim.solvers.state_blocks import regenerated
 
 
 def least_squares(X: Array, U: Array, target: Array, tol: float) -> tuple[Array, Array]:
@@ -56,7 +57,7 @@ class LeastSquareSolver(BaseSolver):
         started = time.perf_counter()
         self.report.notes.append(well_posedness_note(A))
         if self.regen_states:
-            states = States(regenerated(A, B, states.U, model_config), states.U, states.Z, states.Y)
+            states = replace(states, X=regenerated(A, B, states.U, model_config))
         C, D = self._block("CD", states, states.Y, started)
         return A, B, C, D
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,8 @@ from idl_core.sim.solvers.base import (
 )
 from idl_core.sim.solvers.elastic import Penalty, objectives
 from idl_core.sim.solvers.least_square import least_squares
+from idl_core.sim.solvers.regenerated_states import regenerated
 from idl_core.sim.solvers.report import BlockReport, SolveProgress, SolveReport
-from idl_core.sim.solvers.state_blocks import regenerated
 from idl_core.wellposed import project_rows
 
 
@@ -85,7 +86,7 @@ class ProjectedGDLowRankSolver(BaseSolver):
         self._tell("AB", A, B, states, states.Z, epochs, started)
         started = time.perf_counter()
         if self.regen_states:
-            states = States(regenerated(A, B, states.U, model_config), states.U, states.Z, states.Y)
+            states = replace(states, X=regenerated(A, B, states.U, model_config))
         C, D = least_squares(states.X, states.U, states.Y, self.tol)
         self._tell("CD", C, D, states, states.Y, 1, started)
         self.report.warn_of_shortfalls()

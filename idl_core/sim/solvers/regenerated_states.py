@@ -1,4 +1,4 @@
-"""The two problems of a solve, [A B] from Z and [C D] from Y, in order."""
+"""The states that A and B themselves give, for the second problem of a solve."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from idl_core.sim.equilibrium_states import equilibrium_states
-from idl_core.sim.solvers.base import Array, activation_of, device_of
+from idl_core.sim.solvers.base import Array, device_of
 
 
 def regenerated(A: Array, B: Array, U: Array, model_config: Mapping[str, Any]) -> Array:
@@ -22,6 +22,7 @@ def regenerated(A: Array, B: Array, U: Array, model_config: Mapping[str, Any]) -
     left, right, inputs = (
         torch.from_numpy(np.asarray(part, np.float64)).to(device) for part in (A, B, U.T)
     )
+    phi = model_config.get("activation_fn", torch.relu)
     tol = float(model_config.get("atol", 1e-6))
-    solution = equilibrium_states(left, right, inputs, activation_of(model_config), tol)
+    solution = equilibrium_states(left, right, inputs, phi, tol)
     return np.ascontiguousarray(solution.value.T.cpu().numpy())
