@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from importlib.resources.abc import Traversable
+from pathlib import Path
 
 import yaml
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
@@ -28,7 +29,7 @@ def refusal(
         words: what was typed.
     """
     if isinstance(error, OverrideParseException):
-        return InputError(_unreadable(error))
+        return InputError(_unreadable(error, known))
     if isinstance(error, MissingConfigException):
         return InputError(_no_such_choice(error, known))
     message = _messages(error)
@@ -50,10 +51,11 @@ def refusal(
     return InputError(_first_line(message) or type(error).__name__)
 
 
-def _unreadable(error: OverrideParseException) -> str:
+def _unreadable(error: OverrideParseException, known: Mapping[str, Sequence[str]]) -> str:
     word = error.override
     if "=" not in word:
-        return f"cannot read '{word}': settings are written key=value"
+        folder = f", as run={word}" if "run" in known and Path(word).is_dir() else ""
+        return f"cannot read '{word}': settings are written key=value{folder}"
     detail = re.sub(r"^.*?(?=mismatched|token|extraneous|missing|no viable)", "", error.message)
     return f"cannot read '{word}' ({_first_line(detail)}): quote special characters, key='\"...\"'"
 

@@ -151,7 +151,7 @@ def train_parts(
     if not resume:
         load_initial(parts.model, parts.config.model, parts.dataset)
     with _explained_memory(parts), SolverWatch(say) as watch:
-        result = _fit(parts, callback, watch, checkpoints, stop, resume=resume, team=team)
+        result = _fit(parts, callback, say, watch, checkpoints, stop, resume=resume, team=team)
         outcome = Outcome(result, {}, {}, watch.warnings)
         fitted(outcome)
         if not result.interrupted:
@@ -203,6 +203,7 @@ def _evaluate_test(
 def _fit(
     parts: Ingredients,
     callback: Callback,
+    say: Callable[[str], None],
     watch: SolverWatch,
     checkpoints: CheckpointFolder,
     stop: Callable[[], bool],
@@ -213,7 +214,13 @@ def _fit(
     config, train = parts.config, parts.dataset.train
     settings = build.build_settings(config.trainer, config.seed)
     per_epoch = -(-len(train) // settings.batch_size)
-    schedule = build.build_schedule(config.scheduler, settings.total_steps(len(train)), per_epoch)
+    steps, warmup = settings.total_steps(len(train)), config.scheduler.warmup_steps
+    if warmup >= steps:
+        say(
+            f"scheduler.warmup_steps={warmup}: the training ends after {steps} steps, before the "
+            "learning rate has risen to optimizer.lr"
+        )
+    schedule = build.build_schedule(config.scheduler, steps, per_epoch)
     try:
         return fit(
             parts.model,

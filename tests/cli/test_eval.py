@@ -149,6 +149,7 @@ def test_several_runs_in_one_table(idl: Idl, trained: Answer, tiny: list[str]) -
     ("words", "said"),
     [
         ("", "run=<...> is needed"),
+        ("trained", "settings are written key=value, as run=trained"),
         ("run=nowhere", "there is no such folder"),
         ("run=.", "is a folder of runs"),
         ("run=trained data=digits", "data=digits does not fit"),

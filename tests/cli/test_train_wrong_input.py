@@ -319,7 +319,11 @@ sys.exit("torch" in sys.modules)
 
 def test_settings_that_do_nothing_are_said(idl: Idl, tiny: list[str]) -> None:
     words = [*tiny, "trainer.max_epochs=1", "trainer.patience=1", "data.val_fraction=0"]
+    words += ["scheduler.warmup_steps=10"]
     answer = idl("train", *words, "trainer.resume=auto")
     assert answer.code == 0, answer.err
     assert "trainer.resume=auto goes on in hydra.run.dir=<folder>: this one is new" in answer.err
     assert "trainer.patience=1 does nothing" in answer.err
+    assert "scheduler.warmup_steps=10: the training ends after 10 steps" in answer.err
+    words = [*words, "scheduler.warmup_steps=9"]
+    assert "warmup" not in idl("train", *words).err
