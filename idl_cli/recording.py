@@ -36,6 +36,8 @@ def open_directory(
         try:
             folder = checkpoints(directory)
             resume = folder is not None and folder.load()[0] is not None
+            if folder is not None and not resume:
+                job.screen.say(f"{directory.shown} has no checkpoint yet: it begins anew")
         except CheckpointError as error:
             directory.release()
             raise InputError(str(error)) from error

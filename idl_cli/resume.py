@@ -170,7 +170,8 @@ def resumed_config(saved: Config, composed: Mapping[str, Any], typed: Sequence[s
     config = as_new(read_settings(type(saved), values))
     before, after = _flat(as_plain(saved)), _flat(as_plain(config))
     free = (*CHANGEABLE, *SOLVED_ANEW) if isinstance(saved, SimConfig) else CHANGEABLE
-    for key in sorted(before.keys() | after.keys()):
+    # First whether it is another model or data set: that is what its other keys follow from.
+    for key in sorted(before.keys() | after.keys(), key=lambda key: (key[-5:] != ".name", key)):
         changeable = any(key == name or key.startswith(f"{name}.") for name in free)
         if before.get(key) != after.get(key) and not changeable:
             raise InputError(

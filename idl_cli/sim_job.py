@@ -147,7 +147,7 @@ def _record(
         print_learned(taught, test, sim)
         if kept:
             again = typed_word("model.init_from", directory.shown)
-            print(f"{kept:,} states; fine-tune: idl train {again}")
+            print(f"{kept:,} states; fine-tune: idl train {again} optimizer.lr=1e-4")
     else:
         told = "  ".join(f"{name} {value:.4g}" for name, value in test.items())
         job.screen.say(f"job {job.number} done: test {told}")

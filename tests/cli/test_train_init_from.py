@@ -57,6 +57,7 @@ def test_killed_before_the_first_checkpoint_it_begins_with_those_weights_again(
         again = [*words, "hydra.run.dir=run", "trainer.resume=auto"]
     answer = idl("train", *again)
     assert answer.code == 0, answer.err
+    assert "run has no checkpoint yet: it begins anew" in answer.err
     source = json.loads((tmp_path / "source" / "summary.json").read_text())
     assert answer.summary["test"] == source["test"]
 

@@ -126,7 +126,7 @@ def test_auto_goes_on_if_there_is_something_to_go_on_with(idl: Idl, tiny: list[s
     ("typed", "said"),
     [
         ("model.hidden_dim=6", "model.hidden_dim=6: the run was made with 5"),
-        ("model=mlp", "resuming cannot change it"),
+        ("model=mlp", "model.name=mlp: the run was made with implicit"),
         ("seed=9", "seed=9: the run was made with 0"),
         ("optimizer.lr=1", "optimizer.lr=1.0"),
         ("trainer.batch_size=16", "trainer.batch_size=16"),
