@@ -263,9 +263,10 @@ def test_stopped_while_solving_and_gone_on_with(
     assert "idl sim trainer.resume=stopped" in answer.err
     assert json.loads(Path("stopped/summary.json").read_text())["status"] == "interrupted"
     steps = json.loads(Path("stopped/summary.json").read_text())["steps"]
-    answer = idl("sim", "trainer.resume=stopped")
+    answer = idl("sim", "trainer.resume=stopped", "solver=admm")
     assert answer.code == 0, answer.err
     assert answer.run == Path("stopped")
+    assert answer.summary["sim"]["solver"] == "ADMMSolver"
     assert answer.summary["steps"] == steps  # the teacher was complete
     assert "loss" in answer.summary["test"]
 
