@@ -90,12 +90,6 @@ class WandbRecord(Callback):
         elif mode == "online" and not reachable():  # wandb itself would try for long
             self._say(f"wandb: {_url()} is not reachable from here: recording offline")
             mode = "offline"
-        limits = {"init_timeout": INIT_SECONDS, "finish_timeout": FINISH_SECONDS}
-        known = wandb.Settings.model_fields
-        settings = wandb.Settings(silent=True, console="off")
-        for setting, seconds in limits.items():
-            if setting in known:  # finish_timeout is younger than the oldest wandb that will do
-                setattr(settings, setting, seconds)
         name = directory.path.name if sweep is None else f"{sweep.name}-{directory.path.name}"
         arguments: dict[str, Any] = {
             "project": logger.project,
@@ -108,16 +102,15 @@ class WandbRecord(Callback):
             "dir": str(directory.path),
             "config": as_plain(config),
             "reinit": "finish_previous",
-            "settings": settings,
         }
         try:
-            self._run = wandb.init(mode=mode, **arguments)
+            self._run = wandb.init(mode=mode, settings=_settings(mode), **arguments)
         except Exception as error:
             if mode == "offline":
                 raise
             self._say(f"wandb: no connection ({_one_line(error)}): recording offline")
             mode = "offline"
-            self._run = wandb.init(mode=mode, **arguments)
+            self._run = wandb.init(mode=mode, settings=_settings(mode), **arguments)
         self._offline = mode == "offline"
 
     def _log(self, progress: Progress, split: str, figures: Figures) -> None:
@@ -135,6 +128,18 @@ class WandbRecord(Callback):
         except Exception as error:
             self._run, self._failed = None, True
             self._say(f"wandb {what} ({_one_line(error)}): the local record goes on alone")
+
+
+def _settings(mode: str) -> Any:
+    """Quiet, and bounded in what it may wait for."""
+    import wandb
+
+    settings = wandb.Settings(silent=True, console="off")
+    if mode == "online":  # else it waits for its own process, which a busy machine starts slowly
+        settings.init_timeout = INIT_SECONDS
+    if "finish_timeout" in type(settings).model_fields:  # the oldest wandb that will do lacks it
+        settings.finish_timeout = FINISH_SECONDS
+    return settings
 
 
 def _end_service() -> None:
