@@ -6,7 +6,7 @@ column of two, in colours that are told apart without colour vision.
 
 from __future__ import annotations
 
-import os
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from idl_cli.run_directory import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -129,14 +131,10 @@ def spy_plot(blocks: Mapping[str, NDArray[Any]]) -> Figure:
 
 def save(figure: Figure, path: Path) -> None:
     """Write a figure as PNG. Raises: OSError, with the picture that was there before untouched."""
-    scratch = path.with_name(f".{path.name}.part")
-    try:
-        with rc_context(STYLE):  # without the version of what draws: same run, same bytes
-            figure.savefig(scratch, format="png", metadata={"Software": None})
-        os.replace(scratch, path)
-    except OSError:
-        scratch.unlink(missing_ok=True)
-        raise
+    drawn = io.BytesIO()
+    with rc_context(STYLE):  # without the version of what draws: same run, same bytes
+        figure.savefig(drawn, format="png", metadata={"Software": None})
+    write_whole(path, drawn.getvalue())
 
 
 def blank_figure(width: float, height: float) -> Figure:

@@ -27,6 +27,7 @@ from idl_cli.run_directory import RunDirectory
 from idl_cli.screen import Screen, SilentScreen, make_screen
 from idl_cli.stop_signals import PoolStop, StopSignals, pass_on
 from idl_cli.sweep import note_refusal
+from idl_cli.typed_words import typed_word
 
 _PACKAGES = ("torch", "numpy", "hydra-core", "omegaconf", "safetensors")
 
@@ -92,6 +93,12 @@ class Job:
             cluster_job=str(hydra.job.id) if "SUBMITIT_FOLDER" in os.environ else None,
             stop=PoolStop(Path(hydra.sweep.dir)) if pooled else StopSignals(),
         )
+
+    @property
+    def going_on(self) -> str:
+        """What is typed to go on with the run where it is stopped."""
+        assert self.directory is not None
+        return f"idl {self.command} {typed_word('trainer.resume', self.directory.shown)}"
 
     def claim(self) -> RunDirectory:
         """Make the run directory ours. Raises: InputError where it is taken or not writable."""

@@ -140,12 +140,12 @@ def own_words(typed: Sequence[str]) -> list[str]:
     return [word for word in typed if word.split("=")[0] not in ("trainer.resume", "sweep.resume")]
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, content: str | bytes) -> None:
     """Replace a file by another in one move, so that no reader and no crash sees half of it."""
     scratch = path.with_name(f".{path.name}.part")
     try:
-        with open(scratch, "w", encoding="utf-8") as file:
-            file.write(text)
+        with open(scratch, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(scratch, path)

@@ -24,13 +24,7 @@ from idl_cli.sim_checkpoint import save_model
 from idl_cli.sim_options import SIMConfig, SimConfig, sim_config
 from idl_cli.sim_results import draw_figures, print_learned
 from idl_cli.stop_signals import StopSignals
-from idl_cli.teacher import (
-    Teacher,
-    find_teacher,
-    going_on,
-    teacher_checkpoints,
-    train_teacher,
-)
+from idl_cli.teacher import Teacher, find_teacher, teacher_checkpoints, train_teacher
 from idl_cli.typed_words import typed_word
 from idl_core import ImplicitFunctionWarning
 from idl_core.peers import Peers
@@ -238,9 +232,8 @@ def _learn(
 
 
 def _stopped(job: Job, stop: StopSignals) -> Interrupted:
-    assert job.directory is not None
     return Interrupted(
-        f"stopped while solving; the teacher is saved, go on with: {going_on(job.directory)}",
+        f"stopped while solving; the teacher is saved, go on with: {job.going_on}",
         stop.exit_code,
         stop.received,
     )

@@ -21,7 +21,6 @@ from idl_cli.sim_options import RunConfig, SimConfig
 from idl_cli.stop_signals import StopSignals
 from idl_cli.trained_model import load_trained, read_trained, resumed_checkpoint
 from idl_cli.training_parts import Ingredients, build_parts, checkpoint_folder, train_parts
-from idl_cli.typed_words import typed_word
 from idl_core.training import Callback, CheckpointFolder, Figures, Team, evaluate
 
 
@@ -133,16 +132,11 @@ def train_teacher(
     if result.interrupted:
         raise Interrupted(
             f"stopped at step {result.progress.step} of the teacher's training, and saved; "
-            f"go on with: {going_on(directory)}",
+            f"go on with: {job.going_on}",
             stop.exit_code,
             stop.received,
         )
     return outcome.test
-
-
-def going_on(directory: RunDirectory) -> str:
-    """What is typed to go on with a run that was stopped."""
-    return f"idl sim {typed_word('trainer.resume', directory.shown)}"
 
 
 def _training(config: SimConfig, model: MLPConfig | CNNConfig) -> TrainConfig:

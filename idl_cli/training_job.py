@@ -22,7 +22,6 @@ from idl_cli.stop_signals import StopSignals
 from idl_cli.trained_model import resumed_checkpoint
 from idl_cli.training_parts import Ingredients, Outcome, build_parts, checkpoint_folder
 from idl_cli.training_ranks import follow, lead
-from idl_cli.typed_words import typed_word
 from idl_core.training import Figures, FitResult, Team
 from idl_datasets import Dataset, TextDataset
 
@@ -86,16 +85,15 @@ def _compute(
                 if not result.interrupted:
                     job.screen.close()
                     callback.on_evaluation(result.progress, "test", outcome.test, False)
-            _conclude(job, outcome, directory, stop)
+            _conclude(job, outcome, stop)
     return (outcome.result.val or outcome.result.train)[begin.config.trainer.monitor]
 
 
-def _conclude(job: Job, outcome: Outcome, directory: RunDirectory, stop: StopSignals) -> None:
+def _conclude(job: Job, outcome: Outcome, stop: StopSignals) -> None:
     """Show how it ended. Raises: Interrupted."""
     if outcome.result.interrupted:
-        again = f"idl train {typed_word('trainer.resume', directory.shown)}"
         raise Interrupted(
-            f"stopped at step {outcome.result.progress.step} and saved; go on with: {again}",
+            f"stopped at step {outcome.result.progress.step} and saved; go on with: {job.going_on}",
             stop.exit_code,
             stop.received,
         )

@@ -180,6 +180,13 @@ def arrays(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def with_other_inputs(arrays: Path, path: Path, scale: float, shift: float) -> None:
+    """Write the arrays anew, with other inputs to train on."""
+    with np.load(arrays) as file:
+        whole = dict(file)
+    np.savez(path, **whole | {"x_train": shift + scale * whole["x_train"]})
+
+
 @pytest.fixture
 def tiny(arrays: Path) -> list[str]:
     """Overrides that make a training of milliseconds: 9 steps an epoch, 3 epochs."""

@@ -14,7 +14,7 @@ import yaml
 from idl_core.training import CheckpointFolder
 from idl_datasets import load
 
-from .conftest import Answer, Idl
+from .conftest import Answer, Idl, with_other_inputs
 
 
 @pytest.fixture
@@ -85,15 +85,13 @@ def test_other_data_of_the_same_shape(
 def test_figures_do_not_depend_on_the_train_rows_that_come_along(
     idl: Idl, trained: Answer, arrays: Path, tmp_path: Path
 ) -> None:
-    with np.load(arrays) as file:
-        whole = dict(file)
-    np.savez(tmp_path / "shift.npz", **whole | {"x_train": 5 + 3 * whole["x_train"]})
+    with_other_inputs(arrays, tmp_path / "shift.npz", 3, 5)
     for words in ("data.path=shift.npz", "data.val_fraction=0.8"):
         answer = idl("eval", "run=trained", words)
         assert answer.code == 0, answer.err
         assert answer.summary["test"] == trained.summary["test"]
         assert "warning" not in answer.err
-    np.savez(tmp_path / "bytes.npz", **whole | {"x_train": 255 * whole["x_train"]})
+    with_other_inputs(arrays, tmp_path / "bytes.npz", 255, 0)
     answer = idl("eval", "run=trained", "data.path=bytes.npz")
     assert "they must be in the same units" in answer.err
 

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 import torch
 import wandb
-from matplotlib.figure import Figure
 
 from idl_cli.metrics_record import MetricsRecord
 from idl_core.training import Callback, Checkpoint, CheckpointFolder, Plan, Progress
@@ -93,14 +92,18 @@ def test_weights_that_could_not_be_saved_are_no_completed_run(
 def test_a_picture_that_cannot_be_written_costs_no_figures(
     idl: Idl, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(self: Figure, path: Path, **options: object) -> None:
-        path.write_bytes(b"half of it")
-        raise OSError(28, "No space left on device")
+    replace = os.replace
+
+    def full(scratch: Path, path: Path) -> None:
+        if Path(path).suffix == ".png":
+            assert Path(scratch).exists()  # of which nothing may be left
+            raise OSError(28, "No space left on device")
+        replace(scratch, path)
 
     words = ["model=gru", "model.hidden_dim=2", "trainer.max_steps=2", "hydra.run.dir=run"]
     assert idl("train", *words).code == 0
     before = Path("run/figures/forecast.png").read_bytes()
-    monkeypatch.setattr(Figure, "savefig", full)
+    monkeypatch.setattr(os, "replace", full)
     answer = idl("train", "trainer.resume=run", "trainer.max_steps=3")
     assert answer.code == 0, answer.err
     assert "warning: run/figures/forecast.png not written: No space left on device" in answer.err
