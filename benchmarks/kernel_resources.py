@@ -32,7 +32,7 @@ _OTHER_ABSENT = {False: {"START", "POINT"}, True: {"START"}}
 
 def programs() -> Iterator[tuple[str, Any, dict[str, Any], dict[bool, set[str]]]]:
     """Label, program, constants, absent pointers: the sizes that the docs speak of."""
-    from idl_core.kernels.fused import chain, low_rank, sizes, streamed
+    from idl_core.kernels.triton import chain, low_rank, sizes, streamed
 
     for n in (32, 64, 100):
         cut = sizes.of_chain(n, 0) | {"CARRY": False}

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from idl_core.activations import ACTIVATIONS, Activation
 from idl_core.equilibrium.solvers import Picard, Solver
-from idl_core.kernels.fused.sizes import HIGHEST_RANK, fits_on_chip, shared_memory
-from idl_core.kernels.tiled import solves as tiled
+from idl_core.kernels.numba import solves as tiled
+from idl_core.kernels.triton.sizes import HIGHEST_RANK, fits_on_chip, shared_memory
 
 KERNELS = ("auto", "torch", "triton")
 # The activations that the Triton programs know.

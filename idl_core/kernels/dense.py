@@ -14,7 +14,7 @@ from idl_core.activations import Activation
 from idl_core.equilibrium.first_order import first_order_only
 from idl_core.equilibrium.solution import LastSolution, Solution
 from idl_core.equilibrium.solvers import Solver
-from idl_core.kernels.tiled import solves as tiled
+from idl_core.kernels.numba import solves as tiled
 
 
 def solve_dense(

@@ -14,13 +14,13 @@ from idl_core.equilibrium.solution import LastSolution
 from idl_core.equilibrium.solvers import Solver
 from idl_core.kernels import choice
 from idl_core.kernels.dense import DenseEquilibrium, DenseModel
-from idl_core.kernels.fused import nodes as fused
 from idl_core.kernels.low_rank import LowRankEquilibrium
+from idl_core.kernels.numba import models as tiled
+from idl_core.kernels.numba import solves
 from idl_core.kernels.recurrent import Recurrence, RecurrentEquilibrium
-from idl_core.kernels.tiled import models as tiled
-from idl_core.kernels.tiled import solves
 from idl_core.kernels.tiled_model import TiledModel
 from idl_core.kernels.triangular import TriangularEquilibrium
+from idl_core.kernels.triton import nodes as fused
 
 # Formats in which an iteration would stall at its rounding error are solved in float32.
 _HALF = (torch.bfloat16, torch.float16)

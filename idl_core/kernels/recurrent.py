@@ -26,8 +26,8 @@ from idl_core.equilibrium.first_order import first_order_only
 from idl_core.equilibrium.solution import LastSolution
 from idl_core.equilibrium.solvers import Solver
 from idl_core.kernels import choice
+from idl_core.kernels.numba import solves as tiled
 from idl_core.kernels.sweep import Chain, Sweep
-from idl_core.kernels.tiled import solves as tiled
 
 
 @dataclass(frozen=True)

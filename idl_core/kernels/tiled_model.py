@@ -17,8 +17,8 @@ from idl_core.equilibrium.solution import LastSolution
 from idl_core.equilibrium.solvers import Picard
 from idl_core.kernels.dense import solve_dense, solve_dense_adjoint
 from idl_core.kernels.low_rank import solve_low_rank, solve_low_rank_adjoint
-from idl_core.kernels.tiled import models as tiled
-from idl_core.kernels.tiled.models import Pass, Weights
+from idl_core.kernels.numba import models as tiled
+from idl_core.kernels.numba.models import Pass, Weights
 
 
 class TiledModel(torch.autograd.Function):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from idl_core import ImplicitFunctionWarning, ImplicitModel, ImplicitRNN, ImplicitRNNCell
-from idl_core.kernels.tiled import models, solves
+from idl_core.kernels.numba import models, solves
 
 pytest.importorskip("numba", reason="tiles are compiled by numba: pip install 'idl[fast]'")
 

@@ -17,7 +17,7 @@ import torch
 from idl_core import ImplicitFunctionInf, ImplicitFunctionTriu, ImplicitModel, ImplicitRNN
 from idl_core.activations import ACTIVATIONS
 from idl_core.kernels import KERNELS, available, choice, paths
-from idl_core.kernels.fused import sizes
+from idl_core.kernels.triton import sizes
 
 
 def on_this_machine(monkeypatch: pytest.MonkeyPatch, why: str | None) -> None:
@@ -201,7 +201,7 @@ def test_what_fits_depends_on_the_card_and_the_precision(
 def test_products_are_as_torch_allows_its_own() -> None:
     code = (
         "import torch\n"
-        "from idl_core.kernels.fused.precision import precision\n"
+        "from idl_core.kernels.triton.precision import precision\n"
         "backends, said = torch.backends, []\n"
         "for setting in ('highest', 'high', 'medium', 'highest'):\n"
         "    torch.set_float32_matmul_precision(setting)\n"

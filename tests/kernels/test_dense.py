@@ -15,7 +15,7 @@ from idl_core.equilibrium import say_late_warnings
 from idl_core.equilibrium.solution import LastSolution
 from idl_core.kernels import dense_equilibrium
 from idl_core.kernels.choice import FUSED
-from idl_core.kernels.fused import ops, sizes
+from idl_core.kernels.triton import ops, sizes
 
 TOL = 3e-6
 

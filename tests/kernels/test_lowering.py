@@ -47,7 +47,7 @@ def test_no_more_shared_memory_is_taken_than_was_counted() -> None:
     """On cards smaller than an H100 too: else a launch raises where torch could have solved."""
     code = (
         "import kernel_resources as resources\n"
-        "from idl_core.kernels.fused import chain, sizes\n"
+        "from idl_core.kernels.triton import chain, sizes\n"
         "resources.ARCHITECTURE = 89\n"
         "cut = sizes.of_chain(16, 128) | {'CARRY': True, 'PHI': 'relu', 'ADJOINT': False}\n"
         "cut['PRECISION'] = 'ieee'\n"

@@ -12,7 +12,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from idl_core.kernels.fused.acceleration import (
+from idl_core.kernels.triton.acceleration import (
     advance,
     finish,
     scales,

@@ -10,8 +10,8 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
-from idl_core.kernels.fused import sizes
-from idl_core.kernels.fused.precision import precision
+from idl_core.kernels.triton import sizes
+from idl_core.kernels.triton.precision import precision
 
 torch.library.define(
     "idl::solve_chain",
@@ -40,7 +40,7 @@ def solve_chain(
     tol: float,
     max_iter: int,
 ) -> tuple[Tensor, Tensor]:
-    """Solve the equilibria of all steps; see `idl_core.kernels.fused.chain` for the equations.
+    """Solve the equilibria of all steps; see `idl_core.kernels.triton.chain` for the equations.
 
     Args:
         W: (n + k, n + k), rows belong to the results: in the adjoint its transpose is taken.
@@ -67,7 +67,7 @@ def solve_chain(
         of_one = (drive[0], start, None if point is None else point[0])
         _launch_streamed(W, *of_one, chain[0], figures, phi, adjoint, tol, max_iter)
         return chain, figures
-    from idl_core.kernels.fused.chain import solve_chain as program
+    from idl_core.kernels.triton.chain import solve_chain as program
 
     strides = W.stride() if adjoint else W.stride()[::-1]
     drive, added, point = (_rows_together(t) for t in (drive, added, point))
@@ -105,7 +105,7 @@ def _launch_streamed(
     tol: float,
     max_iter: int,
 ) -> None:
-    from idl_core.kernels.fused.streamed import solve_streamed as program
+    from idl_core.kernels.triton.streamed import solve_streamed as program
 
     m, n = drive.shape
     cut = sizes.of_streamed(sizes.streamed_rows(m, A))
@@ -143,7 +143,7 @@ def solve_low_rank(
     X, y, figures = _low_rank_outputs(drive, r)
     if not m:
         return X, y, figures
-    from idl_core.kernels.fused.low_rank import solve_low_rank as program
+    from idl_core.kernels.triton.low_rank import solve_low_rank as program
 
     with _device(L):
         program[(-(-m // sizes.ROWS),)](

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from idl_core.kernels.tiled import TILE_BYTES
-from idl_core.kernels.tiled.compiled import compiled
-from idl_core.kernels.tiled.picard import FIRST, Limits, look, settle
-from idl_core.kernels.tiled.team import in_team
-from idl_core.kernels.tiled.tiles import affine, filled, largest, load, store, strided
+from idl_core.kernels.numba import TILE_BYTES
+from idl_core.kernels.numba.compiled import compiled
+from idl_core.kernels.numba.picard import FIRST, Limits, look, settle
+from idl_core.kernels.numba.team import in_team
+from idl_core.kernels.numba.tiles import affine, filled, largest, load, store, strided
 
 # The first of what is in a tile. As a literal it would be compiled as another type.
 _START = np.int64(0)

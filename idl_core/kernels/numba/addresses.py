@@ -11,7 +11,7 @@ from typing import Any
 from numba import carray, types
 from numba.extending import intrinsic
 
-from idl_core.kernels.tiled.compiled import compiled
+from idl_core.kernels.numba.compiled import compiled
 
 
 @intrinsic

@@ -12,7 +12,7 @@ from idl_core.equilibrium.criterion import say_unreachable
 from idl_core.equilibrium.figured_solution import FiguredSolution
 from idl_core.equilibrium.solution import Solution
 from idl_core.equilibrium.solvers import Picard, Solver
-from idl_core.kernels.tiled import ROWS, TILE_BYTES, solves
+from idl_core.kernels.numba import ROWS, TILE_BYTES, solves
 
 
 class Weights(NamedTuple):

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from idl_core.kernels.tiled.addresses import at
-from idl_core.kernels.tiled.compiled import compiled
+from idl_core.kernels.numba.addresses import at
+from idl_core.kernels.numba.compiled import compiled
 
 
 @compiled()

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from idl_core.kernels.tiled import TILE_BYTES
-from idl_core.kernels.tiled.compiled import compiled
-from idl_core.kernels.tiled.tiles import affine, affine_then, filled
+from idl_core.kernels.numba import TILE_BYTES
+from idl_core.kernels.numba.compiled import compiled
+from idl_core.kernels.numba.tiles import affine, affine_then, filled
 
 # What `settle` expects where nothing is known. As a literal it would be compiled as another type.
 FIRST = np.int64(1)

@@ -18,7 +18,7 @@ from idl_core.equilibrium.device_solution import DeviceSolution
 from idl_core.equilibrium.first_order import first_order_only
 from idl_core.equilibrium.solution import LastSolution
 from idl_core.equilibrium.solvers import Solver
-from idl_core.kernels.fused import ops  # noqa: F401 - registers the operators
+from idl_core.kernels.triton import ops  # noqa: F401 - registers the operators
 
 
 @dataclass(frozen=True, eq=False)

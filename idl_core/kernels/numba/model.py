@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from idl_core.kernels.tiled import ROWS, TILE_BYTES
-from idl_core.kernels.tiled.addresses import at
-from idl_core.kernels.tiled.compiled import compiled
-from idl_core.kernels.tiled.picard import FIRST, Limits, look, settle
-from idl_core.kernels.tiled.team import in_team
-from idl_core.kernels.tiled.tiles import (
+from idl_core.kernels.numba import ROWS, TILE_BYTES
+from idl_core.kernels.numba.addresses import at
+from idl_core.kernels.numba.compiled import compiled
+from idl_core.kernels.numba.picard import FIRST, Limits, look, settle
+from idl_core.kernels.numba.team import in_team
+from idl_core.kernels.numba.tiles import (
     add_product,
     affine,
     affine_then,

@@ -19,8 +19,8 @@ from idl_core.equilibrium.criterion import Criterion
 from idl_core.equilibrium.figured_solution import FiguredSolution
 from idl_core.equilibrium.solution import ROUNDING_UNITS, Solution
 from idl_core.equilibrium.solvers import Picard, Solver
+from idl_core.kernels.numba import TILE_BYTES
 from idl_core.kernels.sweep import Chain
-from idl_core.kernels.tiled import TILE_BYTES
 
 # Iterations beyond which acceleration is worth its overhead.
 _SLOW = 64
@@ -153,7 +153,7 @@ class _Modules(NamedTuple):
 @cache
 def modules() -> _Modules:
     """What needs numba, imported when it is first used."""
-    from idl_core.kernels.tiled import chain, dense, model, norm, picard
+    from idl_core.kernels.numba import chain, dense, model, norm, picard
 
     return _Modules(picard, chain, dense, model, norm)
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from idl_core.kernels.tiled import TILE_BYTES
-from idl_core.kernels.tiled.compiled import compiled
-from idl_core.kernels.tiled.picard import FIRST, Limits, record, settle
-from idl_core.kernels.tiled.team import in_team
-from idl_core.kernels.tiled.tiles import affine_then, filled, largest, load, store, strided
+from idl_core.kernels.numba import TILE_BYTES
+from idl_core.kernels.numba.compiled import compiled
+from idl_core.kernels.numba.picard import FIRST, Limits, record, settle
+from idl_core.kernels.numba.team import in_team
+from idl_core.kernels.numba.tiles import affine_then, filled, largest, load, store, strided
 
 
 @compiled()

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from idl_core.kernels.fused.precision import precision
+from idl_core.kernels.triton.precision import precision
 
 # Of a step, states and carries together and padded: programs for wider ones spill registers.
 _WIDEST_ON_CHIP = 160
