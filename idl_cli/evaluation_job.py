@@ -18,7 +18,7 @@ from idl_cli.solver_watch import SolverWatch
 from idl_cli.trained_model import load_trained, read_trained
 from idl_cli.trained_normalisation import as_trained
 from idl_cli.typed_settings import read_settings, read_value
-from idl_core.training import Figures, evaluate
+from idl_core.training import Metrics, evaluate
 from idl_datasets import SeriesDataset, TextSplit
 
 
@@ -58,7 +58,7 @@ def compute(job: Job) -> float:
     batch_size = config.batch_size or trained.trainer.eval_batch_size
     with SolverWatch(job.screen.say) as watch:
         figures = evaluate(model, split, task, batch_size, precision)
-        rows: dict[str, Figures] = {config.split: figures}
+        rows: dict[str, Metrics] = {config.split: figures}
         if isinstance(dataset, SeriesDataset):
             rows["persistence"] = persistence_figures(dataset, split, task)
             job.facts["persistence"] = {config.split: rows["persistence"]}

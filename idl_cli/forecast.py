@@ -8,19 +8,19 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor, nn
 
-from idl_core.training import Figures, Precision, Task, predict
+from idl_core.training import Metrics, Precision, Task, predict
 from idl_datasets import SeriesDataset, Split
 
 NAME = "forecast.png"
 _CLOSE_UP = 200  # forecasts that are drawn large
 
 
-def persistence_figures(dataset: SeriesDataset, split: Split, task: Task) -> Figures:
+def persistence_figures(dataset: SeriesDataset, split: Split, task: Task) -> Metrics:
     """The task's figures of the forecast that nothing changes."""
     forecast = dataset.persistence(split)
     targets = split.targets()
     loss = task.loss(forecast, targets)
-    return task.figures(task.sums([task.measure(forecast, targets, loss)]))
+    return task.metrics(task.sums([task.measure(forecast, targets, loss)]))
 
 
 def draw_forecast(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from idl_cli.run_directory import finite, write_whole
-from idl_core.training.callbacks import Callback, Figures, Plan, Progress
+from idl_core.training.callbacks import Callback, Metrics, Plan, Progress
 
 
 class MetricsRecord(Callback):
@@ -33,13 +33,13 @@ class MetricsRecord(Callback):
             write_whole(self.path, "".join(f"{line}\n" for line in kept))
         self._open()
 
-    def on_log(self, progress: Progress, figures: Figures) -> None:
+    def on_log(self, progress: Progress, figures: Metrics) -> None:
         self.write(progress, "train", figures)
 
-    def on_evaluation(self, progress: Progress, split: str, figures: Figures, best: bool) -> None:
+    def on_evaluation(self, progress: Progress, split: str, figures: Metrics, best: bool) -> None:
         self.write(progress, split, figures)
 
-    def write(self, progress: Progress, split: str, figures: Figures) -> None:
+    def write(self, progress: Progress, split: str, figures: Metrics) -> None:
         """Append one line."""
         if self._file is None:  # nothing was trained: there are only figures of the end
             self._open()
@@ -80,11 +80,11 @@ class FactsRecord(Callback):
     def on_tick(self, progress: Progress) -> None:
         self._facts.update({"epochs": progress.epoch, "steps": progress.step})
 
-    def on_log(self, progress: Progress, figures: Figures) -> None:
+    def on_log(self, progress: Progress, figures: Metrics) -> None:
         self.on_tick(progress)
         self._facts["train"] = figures
 
-    def on_evaluation(self, progress: Progress, split: str, figures: Figures, best: bool) -> None:
+    def on_evaluation(self, progress: Progress, split: str, figures: Metrics, best: bool) -> None:
         if split == "val" and best:
             self._facts["val"] = figures
 

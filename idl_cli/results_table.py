@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from idl_cli.tables import Column, print_table
-from idl_core.training import Figures
+from idl_core.training import Metrics
 
 
-def print_results(rows: Mapping[str, Figures]) -> None:
+def print_results(rows: Mapping[str, Metrics]) -> None:
     """Print figures, one row a split (or forecast), one column a figure of the first row."""
     columns = [Column("", list(rows))]
     for name in next(iter(rows.values())):

@@ -11,7 +11,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from idl_core.training.callbacks import Callback, Figures, Plan, Progress
+from idl_core.training.callbacks import Callback, Metrics, Plan, Progress
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -47,8 +47,8 @@ class Screen(Callback):
         self.plan = Plan(0, 1, 0, 1)
         self._began = self._wrote = time.monotonic()
         self._first_samples = 0
-        self._train: Figures = {}
-        self._val: Figures = {}
+        self._train: Metrics = {}
+        self._val: Metrics = {}
         self._pending: Progress | None = None
         self._told: set[str] = set()
 
@@ -72,11 +72,11 @@ class Screen(Callback):
         if time.monotonic() - self._wrote > 10 * SECONDS_BETWEEN_LINES:
             self._write_line(progress)
 
-    def on_log(self, progress: Progress, figures: Figures) -> None:
+    def on_log(self, progress: Progress, figures: Metrics) -> None:
         self._train = figures
         self._pending = progress
 
-    def on_evaluation(self, progress: Progress, split: str, figures: Figures, best: bool) -> None:
+    def on_evaluation(self, progress: Progress, split: str, figures: Metrics, best: bool) -> None:
         if split != "val":
             return
         self._val = figures
@@ -175,12 +175,12 @@ class DrawnScreen(Screen):
     def on_tick(self, progress: Progress) -> None:
         self._show(progress)
 
-    def on_log(self, progress: Progress, figures: Figures) -> None:
+    def on_log(self, progress: Progress, figures: Metrics) -> None:
         super().on_log(progress, figures)
         if progress.step == self.plan.total_steps:
             self._show(progress)
 
-    def on_evaluation(self, progress: Progress, split: str, figures: Figures, best: bool) -> None:
+    def on_evaluation(self, progress: Progress, split: str, figures: Metrics, best: bool) -> None:
         if split == "val":
             self._val = figures
             self._pending = progress
@@ -243,7 +243,7 @@ class DrawnScreen(Screen):
         self._live = self._bars = self._task = None
 
 
-def _figures(figures: Figures) -> str:
+def _figures(figures: Metrics) -> str:
     return "  ".join(f"{name} {figures[name]:.4g}" for name in _SHOWN if name in figures)
 
 

@@ -39,7 +39,7 @@ from idl_core.sim.solvers import (
     ProjectedGDLowRankSolver,
     SolveProgress,
 )
-from idl_core.training import Figures, Progress, Team, evaluate
+from idl_core.training import Metrics, Progress, Team, evaluate
 
 SOLVERS: dict[str, Callable[..., BaseSolver]] = {
     "admm": ADMMSolver,
@@ -114,8 +114,8 @@ def _record(
     teacher: Teacher,
     sim: SIM,
     directory: RunDirectory,
-    taught: Figures,
-    learned: dict[str, Figures],
+    taught: Metrics,
+    learned: dict[str, Metrics],
 ) -> float:
     """Save the model, draw, and show; returns the figure that the run is ranked by."""
     kept = save_model(job, config, teacher, sim, directory)
@@ -339,7 +339,7 @@ class _Predictor(nn.Module):
         return self.sim(inputs)
 
 
-def _evaluate(sim: SIM, teacher: Teacher) -> dict[str, Figures]:
+def _evaluate(sim: SIM, teacher: Teacher) -> dict[str, Metrics]:
     """Figures of the split that runs are ranked on, which comes first, and of the test split."""
     parts = teacher.parts
     data, trainer = parts.dataset, parts.config.trainer

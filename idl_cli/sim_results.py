@@ -13,7 +13,7 @@ from idl_cli.figures import FIRST, SECOND, STYLE, blank_figure, draw_curve, save
 from idl_cli.results_table import print_results
 from idl_cli.tables import Column, print_table
 from idl_core.sim import SIM
-from idl_core.training import Figures
+from idl_core.training import Metrics
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _BLOCKS = {"AB": "rows of [A B]", "CD": "rows of [C D]"}
 
 
-def print_learned(taught: Figures, learned: Figures, sim: SIM) -> None:
+def print_learned(taught: Metrics, learned: Metrics, sim: SIM) -> None:
     """Print both models' test figures, and what the solve found and proved."""
     quality = sim.quality
     assert quality is not None

@@ -21,7 +21,7 @@ from idl_cli.sim_options import RunConfig, SimConfig
 from idl_cli.stop_signals import StopSignals
 from idl_cli.trained_model import load_trained, read_trained, resumed_checkpoint
 from idl_cli.training_parts import Ingredients, build_parts, checkpoint_folder, train_parts
-from idl_core.training import Callback, CheckpointFolder, Figures, Team, evaluate
+from idl_core.training import Callback, CheckpointFolder, Metrics, Team, evaluate
 
 
 @dataclass
@@ -100,7 +100,7 @@ def train_teacher(
     stop: StopSignals,
     directory: RunDirectory,
     resume: bool,
-) -> Figures:
+) -> Metrics:
     """Train it, unless it is trained already. Returns: its figures on the test split.
 
     Raises: InputError, RunFailed, Interrupted.

@@ -22,7 +22,7 @@ from idl_cli.stop_signals import StopSignals
 from idl_cli.trained_model import resumed_checkpoint
 from idl_cli.training_parts import Ingredients, Outcome, build_parts, checkpoint_folder
 from idl_cli.training_ranks import follow, lead
-from idl_core.training import Figures, FitResult, Team
+from idl_core.training import FitResult, Metrics, Team
 from idl_datasets import Dataset, TextDataset
 
 
@@ -145,7 +145,7 @@ def _facts(outcome: Outcome) -> dict[str, Any]:
     return facts | ({"persistence": outcome.persistence} if outcome.persistence else {})
 
 
-def _ordered(figures: Figures, like: Figures) -> Figures:
+def _ordered(figures: Metrics, like: Metrics) -> Metrics:
     """The figures in the order of others: a checkpoint keeps them in that of the alphabet."""
     return {name: figures[name] for name in (*like, *figures) if name in figures}
 

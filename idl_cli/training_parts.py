@@ -26,12 +26,13 @@ from idl_core.training import (
     Checkpoint,
     CheckpointError,
     CheckpointFolder,
-    Figures,
     FitResult,
+    Metrics,
     NonFiniteLoss,
     Progress,
     Task,
     Team,
+    TrainingComponents,
     evaluate,
     fit,
 )
@@ -61,8 +62,8 @@ class Outcome:
     """
 
     result: FitResult
-    test: Figures
-    persistence: dict[str, Figures]
+    test: Metrics
+    persistence: dict[str, Metrics]
     solver_warnings: int
 
     @classmethod
@@ -222,14 +223,12 @@ def _fit(
         )
     schedule = build.build_schedule(config.scheduler, steps, per_epoch)
     try:
+        components = TrainingComponents(
+            parts.model, parts.task, parts.optimizer, train, parts.dataset.val, schedule
+        )
         return fit(
-            parts.model,
-            train,
-            parts.dataset.val,
-            parts.task,
-            parts.optimizer,
+            components,
             settings,
-            schedule=schedule,
             callback=callback,
             checkpoints=checkpoints,
             resume=resume,

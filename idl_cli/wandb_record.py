@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from idl_cli.run_directory import RunDirectory
 from idl_cli.schema import TrainConfig, WandbConfig, as_plain
-from idl_core.training.callbacks import Callback, Figures, Progress
+from idl_core.training.callbacks import Callback, Metrics, Progress
 
 REACH_SECONDS = 3.0
 INIT_SECONDS = 15.0
@@ -48,10 +48,10 @@ class WandbRecord(Callback):
         with self._surviving("did not start"):
             self._start(config, config.logger, directory, sweep)
 
-    def on_log(self, progress: Progress, figures: Figures) -> None:
+    def on_log(self, progress: Progress, figures: Metrics) -> None:
         self._log(progress, "train", figures)
 
-    def on_evaluation(self, progress: Progress, split: str, figures: Figures, best: bool) -> None:
+    def on_evaluation(self, progress: Progress, split: str, figures: Metrics, best: bool) -> None:
         self._log(progress, split, figures)
         if self._run is not None and (best or split == "test"):
             with self._surviving("stopped"):
@@ -113,7 +113,7 @@ class WandbRecord(Callback):
             self._run = wandb.init(mode=mode, settings=_settings(mode), **arguments)
         self._offline = mode == "offline"
 
-    def _log(self, progress: Progress, split: str, figures: Figures) -> None:
+    def _log(self, progress: Progress, split: str, figures: Metrics) -> None:
         if self._run is None:
             return
         with self._surviving("stopped"):

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from idl_core.training import Callback, Figures, Plan, Progress
+from idl_core.training import Callback, Metrics, Plan, Progress
 
 _LONGEST = 3000  # of a text: a line that fits into the pipe's buffer is written in one piece
 
@@ -48,10 +48,10 @@ class Telling(Callback):
     def on_tick(self, progress: Progress) -> None:
         self._send("on_tick", progress=asdict(progress))
 
-    def on_log(self, progress: Progress, figures: Figures) -> None:
+    def on_log(self, progress: Progress, figures: Metrics) -> None:
         self._send("on_log", progress=asdict(progress), figures=figures)
 
-    def on_evaluation(self, progress: Progress, split: str, figures: Figures, best: bool) -> None:
+    def on_evaluation(self, progress: Progress, split: str, figures: Metrics, best: bool) -> None:
         self._send(
             "on_evaluation", progress=asdict(progress), split=split, figures=figures, best=best
         )
