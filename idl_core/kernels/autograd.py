@@ -13,11 +13,7 @@ from torch import Tensor
 
 from idl_core.equilibrium.first_order import first_order_only
 from idl_core.kernels import backend as backends
-from idl_core.kernels import recurrence
-from idl_core.kernels.numba.model import Pass
-from idl_core.kernels.problem import Affine, Method, Model, Solved
-from idl_core.kernels.triton import equilibrium as triton
-from idl_core.kernels.triton import sequence as triton_sequence
+from idl_core.kernels.problem import Affine, Method, Model, Pass, Solved, solution_of
 
 Gradients = tuple[Tensor | None, ...]
 
@@ -63,9 +59,8 @@ class Equilibrium(torch.autograd.Function):
         if found.solution is not None:
             method.report_adjoint(found.solution)
         elif found.numbers is not None and method.report is not None:
-            method.report_adjoint(
-                triton.solution(V, found.numbers, method.adjoint_solver, relative=True)
-            )
+            solver = method.adjoint_solver
+            method.report_adjoint(solution_of(V, found.numbers, solver, relative=True))
         of_right = None
         if right is None:
             of_left = V.T @ X if ctx.needs_input_grad[2] else None
@@ -137,45 +132,22 @@ class RecurrentOutput(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         model = Model(*matrices)  # type: ignore[arg-type]
         ctx.backend, ctx.method = backend, method
-        if backend == "triton":
-            of_triton = triton_sequence.forward(model, U, h0, method, all_outputs)
-            outputs, kept, states, numbers = of_triton
-            ctx.save_for_backward(U, h0, *matrices, *kept)
-            states = states.clone()  # else the sequence would be kept with it
-            ctx.mark_non_differentiable(states, numbers)
-            return outputs.clone(), states, numbers
-        solve = backends.SequenceBackend(backend, method.kernel).solve
-        outputs, X, solution = recurrence.forward(model, U, h0, method, all_outputs, solve)
-        if method.report is not None:
-            method.report.forward = solution
-        solution.warn_where_rounding_decides()
-        ctx.save_for_backward(U, h0, *matrices, X)
-        return outputs.detach(), None, None  # of a view torch forbids to write to it in place
+        found = backends.sequence_forward(backend, model, U, h0, method, all_outputs)
+        ctx.save_for_backward(U, h0, *matrices, *found.kept)
+        if found.numbers is not None:
+            ctx.mark_non_differentiable(found.last, found.numbers)
+            return found.outputs, found.last, found.numbers
+        if method.report is not None and found.solution is not None:
+            method.report.forward = found.solution
+            found.solution.warn_where_rounding_decides()
+        return found.outputs.detach(), None, None  # of a view torch forbids to write to it in place
 
     @staticmethod
     @first_order_only
     def backward(ctx: Any, *grads: Tensor) -> Gradients:
         U, h0, *matrices = ctx.saved_tensors[:7]
         kept, model, method = ctx.saved_tensors[7:], Model(*matrices), ctx.method
-        if ctx.backend == "triton":
-            sums, of_U, of_h0, V, numbers = triton_sequence.backward(
-                model, kept, U, grads[0], method
-            )
-            if method.report is not None:
-                method.report_adjoint(
-                    triton.solution(V, numbers, method.adjoint_solver, relative=True)
-                )
-            return None, None, None, of_U, of_h0, *sums
-        with_numba = backends.SequenceBackend(ctx.backend, method.kernel)
-        sums, of_U, of_h0, solution = recurrence.backward(
-            model,
-            (U, h0),
-            kept[0],
-            grads[0],
-            method,
-            with_numba.solve,
-            with_numba.recall,
-            ctx.needs_input_grad[3],
-        )
-        method.report_adjoint(solution)
-        return None, None, None, of_U, of_h0, *sums
+        given = (ctx.backend, model, (U, h0), kept, grads[0], method)
+        found = backends.sequence_backward(*given, ctx.needs_input_grad[3])
+        method.report_adjoint(found.solution)
+        return None, None, None, found.U, found.h0, *found.matrices

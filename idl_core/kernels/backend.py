@@ -21,11 +21,22 @@ from idl_core.kernels.numba import model as numba_model
 from idl_core.kernels.numba import norm as numba_norm
 from idl_core.kernels.numba import sequence as numba_sequence
 from idl_core.kernels.numba import support as numba
-from idl_core.kernels.problem import Affine, Found, Method, Model, Sequence, Solved
+from idl_core.kernels.problem import (
+    Affine,
+    Found,
+    Method,
+    Model,
+    Pass,
+    Sequence,
+    SequenceGradients,
+    SequencePass,
+    Solved,
+)
 from idl_core.kernels.torch import dense, low_rank, triangular
 from idl_core.kernels.torch import model as torch_model
 from idl_core.kernels.torch.sequence import SequenceSolver
 from idl_core.kernels.triton import equilibrium as triton_equilibrium
+from idl_core.kernels.triton import sequence as triton_sequence
 from idl_core.kernels.triton import support as triton
 from idl_core.kernels.triton.sizes import HIGHEST_RANK, fits_on_chip, shared_memory
 
@@ -150,7 +161,7 @@ class ModelPass(NamedTuple):
     """
 
     Y: Tensor
-    found: numba_model.Pass
+    found: Pass
     Z: Tensor | None
     by_numba: bool
 
@@ -167,7 +178,7 @@ def model_forward(
     X, _, solution, _ = equilibrium(of_equilibrium(model.A, Z, X0, method), model.A, Z, X0, method)
     kept = Z if method.activation.dphi_of_output is None else None
     Y = torch_model.outputs(model, U, X)
-    return ModelPass(Y, numba_model.Pass(X, None, solution), kept, False)
+    return ModelPass(Y, Pass(X, None, solution), kept, False)
 
 
 def model_backward(
@@ -191,7 +202,35 @@ def model_backward(
     return V, sums, solution
 
 
-class SequenceBackend:
+def sequence_forward(
+    backend: str, model: Model, U: Tensor, h0: Tensor, method: Method, all_outputs: bool
+) -> SequencePass:
+    """Run an implicit RNN over the inputs U (m, T, p) from h0 (m, k)."""
+    if backend == "triton":
+        return triton_sequence.forward(model, U, h0, method, all_outputs)
+    solve = _SequenceSolves(backend, method.kernel).solve
+    return recurrence.forward(model, U, h0, method, all_outputs, solve)
+
+
+def sequence_backward(
+    backend: str,
+    model: Model,
+    inputs: tuple[Tensor, Tensor],
+    kept: tuple[Tensor, ...],
+    grad: Tensor,
+    method: Method,
+    needs_U: bool,
+) -> SequenceGradients:
+    """The gradients, for that of the outputs; `inputs`: U and h0."""
+    if backend == "triton":
+        chain, drive = kept
+        return triton_sequence.backward(model, (chain, drive), inputs[0], grad, method)
+    solves = _SequenceSolves(backend, method.kernel)
+    given = (model, inputs, kept[0], grad, method)
+    return recurrence.backward(*given, solves.solve, solves.recall, needs_U)
+
+
+class _SequenceSolves:
     """Solves a sequence, and its adjoint, by numba where it may and can, else by torch.
 
     Args:

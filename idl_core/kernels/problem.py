@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from idl_core.activations import Activation
-from idl_core.equilibrium.solution import LastSolution, Solution
+from idl_core.equilibrium.solution import LastSolution, Solution, SolveStats
 from idl_core.equilibrium.solvers import Solver
 
 
@@ -98,6 +98,11 @@ class Found(NamedTuple):
     numbers: Tensor | None = None
 
 
+def solution_of(value: Tensor, numbers: Tensor, solver: Solver, *, relative: bool) -> Solution:
+    """The outcome of a solve whose `numbers` (3, m) may still be on their way."""
+    return Solution(value, SolveStats(*numbers.unbind()), solver.tol, relative)
+
+
 class Solved(NamedTuple):
     """A solved equilibrium as its adjoint needs it.
 
@@ -129,6 +134,49 @@ class Solved(NamedTuple):
         if activation.dphi_of_output is not None:
             return activation.dphi_of_output(self.X)
         return activation.dphi(self.preactivation())
+
+
+class Pass(NamedTuple):
+    """A pass through a whole model.
+
+    Attributes:
+        states: X or, backwards, V (m, n).
+        inner: of a low rank, the product of X and right or of V and left, samples last (r, m).
+        solution: None where it has not been found; then nothing else is known.
+    """
+
+    states: Tensor
+    inner: Tensor | None
+    solution: Solution | None
+
+
+class SequencePass(NamedTuple):
+    """A pass through a whole sequence.
+
+    Attributes:
+        outputs: all h_t (m, T, k), or the last (m, k).
+        kept: what the backward pass needs beside the tensors that were given.
+        solution: how it was solved; None where `numbers` tell it.
+        last: the last states (m, n), and numbers (3, m), as of `Found`; None where there is a
+            solution.
+        numbers: see there.
+    """
+
+    outputs: Tensor
+    kept: tuple[Tensor | None, ...]
+    solution: Solution | None
+    last: Tensor | None = None
+    numbers: Tensor | None = None
+
+
+class SequenceGradients(NamedTuple):
+    """The gradients of the matrices, of U (m, T, p), which may be left out, and of h0 (m, k), and
+    how the adjoint was solved."""
+
+    matrices: Model
+    U: Tensor | None
+    h0: Tensor
+    solution: Solution
 
 
 @dataclass(frozen=True)

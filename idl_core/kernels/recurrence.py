@@ -25,7 +25,7 @@ from torch import Tensor
 from idl_core.activations import Activation
 from idl_core.equilibrium.solution import Solution
 from idl_core.equilibrium.solvers import Solver
-from idl_core.kernels.problem import Method, Model, Sequence
+from idl_core.kernels.problem import Method, Model, Sequence, SequenceGradients, SequencePass
 
 
 class SolvedSequence(Protocol):
@@ -48,11 +48,10 @@ Recall = Callable[[Sequence, Tensor], Tensor]
 
 def forward(
     model: Model, U: Tensor, h0: Tensor, method: Method, all_outputs: bool, solve: Solve
-) -> tuple[Tensor, Tensor, Solution]:
+) -> SequencePass:
     """Run an RNN over the inputs U (m, T, p), T ≥ 1, from h0 (m, k).
 
-    Returns:
-        All h_t (m, T, k) or the last (m, k); the states X (T, n, m); how they were solved.
+    Keeps the states X (T, n, m).
     """
     m, T, (k, n) = U.shape[0], U.shape[1], model.C.shape
     solved = solve(_sequence(model, U, h0, method), method.solver)
@@ -65,9 +64,9 @@ def forward(
             h[first + skip - 1 : end - 1] = slots[skip:, n : n + k]
     last = solved.last_carry()
     if h is None:
-        return last.T, X, solved.solution()
+        return SequencePass(last.T, (X,), solved.solution())
     h[T - 1] = last
-    return h.permute(2, 0, 1), X, solved.solution()
+    return SequencePass(h.permute(2, 0, 1), (X,), solved.solution())
 
 
 def backward(
@@ -79,15 +78,13 @@ def backward(
     solve: Solve,
     recall: Recall,
     needs_U: bool,
-) -> tuple[Model, Tensor | None, Tensor, Solution]:
+) -> SequenceGradients:
     """The gradients, for that of all outputs (m, T, k) or of the last (m, k).
 
     Args:
         inputs: U and h0.
         X: the states (T, n, m) of the forward pass.
-
-    Returns:
-        Of the matrices, of U (None unless `needs_U`) and of h0, and how they were solved.
+        needs_U: whether that of U is wanted.
     """
     U, h0 = inputs
     T, m, p = X.shape[0], U.shape[0], U.shape[2]
@@ -116,7 +113,7 @@ def backward(
         if of_U is not None:
             of_U[T - end : T - first] = torch.matmul(from_U, slots).flip(0)
     of_U = None if of_U is None else of_U.permute(2, 0, 1)
-    return sums.gradients(), of_U, solved.last_carry().T, solved.solution()
+    return SequenceGradients(sums.gradients(), of_U, solved.last_carry().T, solved.solution())
 
 
 def recall(sequence: Sequence, X: Tensor) -> Tensor:

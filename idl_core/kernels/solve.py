@@ -11,8 +11,7 @@ from torch import Tensor
 
 from idl_core.kernels import backend
 from idl_core.kernels.autograd import Equilibrium, ModelOutput, RecurrentOutput
-from idl_core.kernels.problem import Affine, Method, Model
-from idl_core.kernels.triton import equilibrium as triton
+from idl_core.kernels.problem import Affine, Method, Model, solution_of
 
 # Formats in which an iteration would stall at its rounding error are solved in float32.
 _HALF = (torch.bfloat16, torch.float16)
@@ -26,7 +25,7 @@ def equilibrium(A: Affine, Z: Tensor, X0: Tensor | None, method: Method) -> Tens
     if backend.takes_triton(A, Z, method):
         X, numbers = Equilibrium.apply("triton", method.while_compiling(), *A, Z, X0)
         if method.report is not None:
-            found = triton.solution(X.detach(), numbers, method.solver, relative=False)
+            found = solution_of(X.detach(), numbers, method.solver, relative=False)
             method.report.forward = found
         result: Tensor = X.to(_result((*A, Z)))
         return result
@@ -92,7 +91,7 @@ def recurrent_output(
         given = (all_outputs, U, h0, *model)
         outputs, states, numbers = RecurrentOutput.apply(chosen, method.while_compiling(), *given)
         if method.report is not None:
-            found = triton.solution(states, numbers, method.solver, relative=False)
+            found = solution_of(states, numbers, method.solver, relative=False)
             method.report.forward = found
         result: Tensor = outputs.to(_result((U, h0, *model)))
         return result

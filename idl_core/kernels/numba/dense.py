@@ -10,7 +10,8 @@ from idl_core.equilibrium.criterion import Criterion
 from idl_core.equilibrium.solution import LastChange, Solution
 from idl_core.equilibrium.solvers import Picard, Solver
 from idl_core.kernels.numba import support
-from idl_core.kernels.numba.support import Finish, array, below, limits, programs
+from idl_core.kernels.numba.memory import array
+from idl_core.kernels.numba.support import Finish, below, limits, programs
 from idl_core.kernels.problem import Affine, Found, Method, unit_of_each
 
 _ONE = 1.0

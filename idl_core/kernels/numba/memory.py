@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -31,3 +34,28 @@ def is_watched() -> bool:
         torch._C._len_torch_dispatch_stack() > 0  # type: ignore[attr-defined]
         or torch._C._get_tracing_state() is not None
     )
+
+
+def array(x: Tensor) -> np.ndarray:
+    """The numbers of an addressable tensor, contiguous.
+
+    Not by x.numpy(), after which torch lets nobody resize the memory, as FSDP does with that of
+    parameters.
+    """
+    return np.asarray(_Memory(x.detach().contiguous()))
+
+
+class _Memory:
+    """The memory of a contiguous tensor, which it keeps, in NumPy's protocol."""
+
+    def __init__(self, x: Tensor) -> None:
+        self._kept = x
+        self.__array_interface__: dict[str, Any] = {
+            "version": 3,
+            "shape": tuple(x.shape),
+            "typestr": "<f4" if x.dtype == torch.float32 else "<f8",
+            "data": (x.data_ptr() or _NOWHERE, False),
+        }
+
+
+_NOWHERE = 64  # for no numbers: NumPy takes 0 for no memory

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,24 +12,10 @@ from idl_core.equilibrium.solvers import Picard, Solver
 from idl_core.kernels.numba import support
 from idl_core.kernels.numba.programs import ROWS, TILE_BYTES
 from idl_core.kernels.numba.support import below, limits, programs
-from idl_core.kernels.problem import Affine, Found, Method, Model
+from idl_core.kernels.problem import Affine, Found, Method, Model, Pass
 
 Solve = Callable[[Affine, Tensor, Tensor | None, Method], Found]
 SolveAdjoint = Callable[[Affine, Tensor, Tensor, Solver, int | None], Found]
-
-
-class Pass(NamedTuple):
-    """A pass, as the programs keep it.
-
-    Attributes:
-        states: X or, backwards, V (m, n).
-        inner: of a low rank, the product of X and right or of V and left, samples last (r, m).
-        solution: None where the programs have not found it; then nothing else is known.
-    """
-
-    states: Tensor
-    inner: Tensor | None
-    solution: Solution | None
 
 
 def obstacle(model: Model, U: Tensor, X0: Tensor | None, method: Method) -> str | None:

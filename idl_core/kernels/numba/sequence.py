@@ -11,7 +11,8 @@ from torch import Tensor
 from idl_core.equilibrium.solution import Solution, SolveStats
 from idl_core.equilibrium.solvers import Picard, Solver
 from idl_core.kernels.numba import support
-from idl_core.kernels.numba.support import array, below, limits, programs
+from idl_core.kernels.numba.memory import array
+from idl_core.kernels.numba.support import below, limits, programs
 from idl_core.kernels.problem import Sequence
 
 

@@ -92,8 +92,3 @@ def limits(solver: Picard, below: float, dtype: torch.dtype, relative: bool) -> 
     return programs().picard.Limits(
         number(solver.tol), relative, number(rounding), most, number(below)
     )
-
-
-def array(x: Tensor) -> np.ndarray:
-    """Of an addressable tensor, contiguous."""
-    return x.detach().contiguous().numpy()

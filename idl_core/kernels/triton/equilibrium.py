@@ -8,8 +8,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from idl_core.equilibrium.solution import Solution, SolveStats
-from idl_core.equilibrium.solvers import Solver
 from idl_core.kernels.problem import Affine, Found, Method, Solved
 from idl_core.kernels.triton import ops  # noqa: F401 - registers the operators
 
@@ -51,8 +49,3 @@ def name_of(method: Method) -> str:
     """What the programs know φ by."""
     assert method.activation.name is not None
     return method.activation.name
-
-
-def solution(value: Tensor, numbers: Tensor, solver: Solver, *, relative: bool) -> Solution:
-    """The outcome of a solve whose `numbers` (3, m) may still be on their way."""
-    return Solution(value, SolveStats(*numbers.unbind()), solver.tol, relative)

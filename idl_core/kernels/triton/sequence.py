@@ -10,20 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from idl_core.kernels.problem import Method, Model
+from idl_core.kernels.problem import Method, Model, SequenceGradients, SequencePass, solution_of
 from idl_core.kernels.triton import ops  # noqa: F401 - registers the operators
 from idl_core.kernels.triton.equilibrium import name_of
 
 
-def forward(
-    model: Model, U: Tensor, h0: Tensor, method: Method, all_outputs: bool
-) -> tuple[Tensor, tuple[Tensor, Tensor | None], Tensor, Tensor]:
+def forward(model: Model, U: Tensor, h0: Tensor, method: Method, all_outputs: bool) -> SequencePass:
     """Run an RNN over the inputs U (m, T, p) from h0 (m, k).
 
-    Returns:
-        All h_t (m, T, k) or the last (m, k); what `backward` needs: states and hidden states
-        (T + 1, m, n + k), and what drives them where φ' needs it; the last states (m, n); residual,
-        bound and iterations (3, m).
+    Keeps states and hidden states (T + 1, m, n + k), and what drives them where φ' needs it.
     """
     k, n = model.C.shape
     m, steps, _ = U.shape
@@ -36,21 +31,16 @@ def forward(
     )  # fmt: skip
     kept = None if method.activation.dphi_of_output is not None else of_state
     outputs = chain[1:, :, n:].transpose(0, 1) if all_outputs else chain[-1, :, n:]
-    return outputs, (chain, kept), chain[-2, :, :n], numbers
+    # Copies: else the whole sequence would be kept with them.
+    return SequencePass(outputs.clone(), (chain, kept), None, chain[-2, :, :n].clone(), numbers)
 
 
 def backward(
-    model: Model, inputs: tuple[Tensor, Tensor | None], U: Tensor, grad: Tensor, method: Method
-) -> tuple[Model, Tensor, Tensor, Tensor, Tensor]:
-    """The gradients, for that of all outputs (m, T, k) or of the last (m, k).
-
-    Args:
-        inputs: what `forward` has kept.
-
-    Returns:
-        Of the matrices, of U and of h0; V of the first step (m, n); how it was solved (3, m).
-    """
-    (chain, drive), (k, n), p = inputs, model.C.shape, U.shape[2]
+    model: Model, kept: tuple[Tensor, Tensor | None], U: Tensor, grad: Tensor, method: Method
+) -> SequenceGradients:
+    """The gradients, for that of all outputs (m, T, k) or of the last (m, k), from what `forward`
+    has kept."""
+    (chain, drive), (k, n), p = kept, model.C.shape, U.shape[2]
     (m, steps, _), known = U.shape, chain[:-1]
     W, from_U = _matrices(model, p)
     point = known
@@ -79,7 +69,9 @@ def backward(
         torch.cat((of_inputs[n:], of_W[n:, n:]), 1),
     )
     # A copy: else the rest of the sequence would be kept with it.
-    return gradients, of_U, adjoint[0, :, n:], V[0, :, :n].clone(), numbers
+    first = V[0, :, :n].clone()
+    solution = solution_of(first, numbers, method.adjoint_solver, relative=True)
+    return SequenceGradients(gradients, of_U, adjoint[0, :, n:], solution)
 
 
 def _matrices(model: Model, p: int) -> tuple[Tensor, Tensor]:

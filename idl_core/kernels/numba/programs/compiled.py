@@ -36,6 +36,10 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     return compile_when_called
 
 
+# Of a file that was cut short, or is another user's: as if it were not there.
+_NOT_READ = (OSError, EOFError, pickle.UnpicklingError)
+
+
 class _Cache(FunctionCache):
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)
@@ -44,7 +48,7 @@ class _Cache(FunctionCache):
     def load_overload(self, *arguments: Any) -> Any:
         try:
             return super().load_overload(*arguments)
-        except (OSError, EOFError, pickle.UnpicklingError):  # as if it were not there
+        except _NOT_READ:
             return None
 
     def save_overload(self, *arguments: Any) -> None:
@@ -70,6 +74,12 @@ class _CacheFile(IndexDataCacheFile):
                 with contextlib.suppress(OSError):
                     Path(self._index_path).unlink()
                 raise
+
+    def _load_index(self) -> Any:
+        try:
+            return super()._load_index()
+        except _NOT_READ:
+            return {}
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
