@@ -11,7 +11,7 @@ import numpy as np
 
 from idl_core.kernels.numba import TILE_BYTES
 from idl_core.kernels.numba.compiled import compiled
-from idl_core.kernels.numba.picard import FIRST, Limits, look, settle
+from idl_core.kernels.numba.picard import FIRST, Limits, of_tiles, room_for_history, settle
 from idl_core.kernels.numba.team import in_team
 from idl_core.kernels.numba.tiles import affine, filled, largest, load, store, strided
 
@@ -82,10 +82,10 @@ def _solve_tile(chain: TiledChain, limits: Limits, outcome: Outcome, tile: int) 
     rows, carry_rows = filled(chain.outer.shape[1]), filled(chain.from_state.shape[1])
     x, before = np.zeros((rows, lanes), dtype), np.zeros((rows, lanes), dtype)
     drive, slope = np.zeros((rows, lanes), dtype), np.ones((rows, lanes), dtype)
-    figures, looks = np.zeros((3, lanes), dtype), np.zeros((2, lanes), dtype)
+    figures, history = np.zeros((3, lanes), dtype), room_for_history(rows, x)
     carry, rest = np.zeros((carry_rows, lanes), dtype), np.zeros((k + p, lanes), dtype)
     zeros = np.zeros((max(rows, carry_rows), lanes), dtype)
-    inner, outer = strided(chain.inner), strided(chain.outer)
+    of = of_tiles(strided(chain.inner), strided(chain.outer))
     load(chain.first_carry, first, carry)
     tol, expected, most = limits.tol, FIRST, 0
     for j in range(steps):
@@ -104,26 +104,22 @@ def _solve_tile(chain: TiledChain, limits: Limits, outcome: Outcome, tile: int) 
             tol = limits.tol * outcome.drives[tile]
         if len(chain.slopes):
             load(chain.slopes[j], first, slope)
-        count, x, before = settle(inner, outer, drive, slope, limits, tol, expected, x, before)
-        if not count:
-            return
+        count, x, before, ended = settle(
+            of, drive, slope, limits, tol, expected, x, before, history
+        )
+        for s in range(lanes):
+            if not ended.residual[s] <= ended.bound[s]:
+                return
         # One that is met where it is first measured may have been met before.
         expected = count - 1 if count == expected else count
         most = max(most, count)
-        look(x[:n], before[:n], looks)  # below is what fills four rows up
-        _keep_the_worse(looks, tol, limits.rounding, figures)
+        for s in range(lanes):  # the figures of the worst step of each sample
+            if ended.residual[s] >= figures[0, s]:
+                figures[0, s], figures[1, s] = ended.residual[s], ended.bound[s]
         store(x, slots[j, :n], first)
         store(rest, slots[j, n:], first)
     figures[2] = most
     store(figures, outcome.figures, first)
-
-
-@compiled()
-def _keep_the_worse(looks: Any, tol: Any, rounding: Any, figures: Any) -> None:
-    """figures = the residual and the bound of each sample, where that residual is larger."""
-    for s in range(TILE_BYTES // looks.itemsize):
-        if looks[0, s] >= figures[0, s]:
-            figures[0, s], figures[1, s] = looks[0, s], max(tol, rounding * looks[1, s])
 
 
 @compiled()

@@ -8,7 +8,7 @@ import numpy as np
 
 from idl_core.kernels.numba import TILE_BYTES
 from idl_core.kernels.numba.compiled import compiled
-from idl_core.kernels.numba.picard import FIRST, Limits, record, settle
+from idl_core.kernels.numba.picard import FIRST, Limits, note, of_tiles, room_for_history, settle
 from idl_core.kernels.numba.team import in_team
 from idl_core.kernels.numba.tiles import affine_then, filled, largest, load, store, strided
 
@@ -22,21 +22,19 @@ def solve(
     start: Any,
     limits: Limits,
     X: Any,
-    changes: Any,
-    counts: Any,
+    figures: Any,
     threads: int,
 ) -> Any:
     """Solve for X (n, m); returns what the tolerance was in units of.
 
     A: contiguous; Aᵀ where it is `turned`
     Z, slopes, start: (n, m); without slopes they are 1, without a start it is slope ∘ φ(Z)
-    changes (n, m), counts (m,): what the last iteration changed, and how many there were, 0 where
-        they do not converge
+    figures (3, m): of each sample the residual, the bound on it, and how many iterations there were
     """
     unit = largest(Z) if limits.relative else X.dtype.type(1)
     tol = limits.tol * unit
     At = strided(A) if turned else strided(A.T)
-    in_team(_solve_tiles, (At, Z, slopes, start, limits, tol, X, changes, counts), threads)
+    in_team(_solve_tiles, (At, Z, slopes, start, limits, tol, X, figures), threads)
     return unit
 
 
@@ -49,15 +47,14 @@ def _solve_tiles(
     limits: Limits,
     tol: Any,
     X: Any,
-    changes: Any,
-    counts: Any,
+    figures: Any,
     number: int,
     of: int,
 ) -> None:
     m, rows, lanes, dtype = X.shape[1], filled(len(X)), TILE_BYTES // X.itemsize, X.dtype
     x, before = np.zeros((rows, lanes), dtype), np.zeros((rows, lanes), dtype)
-    drive, change = np.zeros((rows, lanes), dtype), np.zeros((rows, lanes), dtype)
-    slope, nothing = np.ones((rows, lanes), dtype), At[:, :0]
+    drive, slope = np.zeros((rows, lanes), dtype), np.ones((rows, lanes), dtype)
+    history, nothing = room_for_history(rows, x), At[:, :0]
     for first in range(number * lanes, m, of * lanes):
         load(Z, first, drive)
         if len(slopes):
@@ -66,11 +63,8 @@ def _solve_tiles(
             load(start, first, x)
         else:
             affine_then(At[:0], before, drive, limits.below, slope, x)
-        count, x, before = settle(nothing, At, drive, slope, limits, tol, FIRST, x, before)
-        if not count:
-            return
-        counts[first : first + lanes] = count
-        change[:] = 0
-        record(x, before, change)
+        count, x, before, ended = settle(
+            of_tiles(nothing, At), drive, slope, limits, tol, FIRST, x, before, history
+        )
+        note(ended, count, figures, first)
         store(x, X, first)
-        store(change, changes, first)

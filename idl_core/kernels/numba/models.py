@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import NamedTuple
 
 import torch
@@ -30,12 +31,11 @@ class Pass(NamedTuple):
 
     states: X or, backwards, V (m, n)
     inner: of a low rank, the product of X and right or of V and left, samples last (r, m)
-    solution: None where tiles have not found it; then nothing else is known
     """
 
     states: Tensor
     inner: Tensor | None
-    solution: Solution | None
+    solution: Solution
 
 
 def suits(
@@ -48,7 +48,7 @@ def suits(
     """Whether tiles can take a model for a batch U (m, p), from X0 (m, n) or φ(B U)."""
     (m, p), q, n = U.shape, of.C.shape[0], of.C.shape[-1]
     r = n if of.right is None else of.right.shape[-1]
-    buffers = 4 * n * TILE_BYTES  # a state, the one before, what drives it and the slopes
+    buffers = 9 * n * TILE_BYTES  # states, what drives them, slopes and the history
     expected = (
         (U, (m, p)),
         (X0, (m, n)),
@@ -61,18 +61,18 @@ def suits(
     return (
         isinstance(solvers[0], Picard)
         and isinstance(solvers[1], Picard)
-        and buffers <= solves.MOST_BYTES
+        and buffers <= solves.MOST_BYTES_OF_TILE
         and solves.suits(activation, n * r, expected)
     )
 
 
 def forward(
     of: Weights, U: Tensor, X0: Tensor | None, activation: Activation, solver: Picard
-) -> tuple[Pass, Tensor, Tensor]:
+) -> tuple[Pass, Tensor]:
     """Solve for a contiguous batch U (m, p), from X0 (m, n) or φ(B U).
 
     Returns:
-        the pass; Ŷ (m, q), known where it has a solution; tiles of B U and D U.
+        the pass, and Ŷ (m, q).
     """
     m, _, n, q, r, _ = sizes = _sizes(of, U)
     lanes = TILE_BYTES // U.itemsize
@@ -80,7 +80,7 @@ def forward(
     X, figures, Y = U.new_empty(m, n), U.new_empty(3, m), U.new_empty(m, q)
     inner = U.new_empty(r, m) if r else None
     start = None if X0 is None else X0.contiguous()
-    how = solves.modules().model.forward(
+    how = _programs(m, n, r).forward(
         _addresses(of),
         _addresses((U, start)),
         _addresses((driven, X, inner, figures, Y)),
@@ -90,14 +90,7 @@ def forward(
     )
     if how == _WITHIN_ROUNDING:
         say_unreachable(solver.tol, U.dtype, float(X.abs().max()))
-    solution = FiguredSolution(X, figures, solver.tol, all_converged=True) if how else None
-    return Pass(X, inner, solution), Y, driven
-
-
-def drives(driven: Tensor, m: int, n: int, q: int) -> tuple[Tensor, Tensor]:
-    """B U (m, n) and D U (m, q) from the tiles of them."""
-    samples = driven.transpose(1, 2).flatten(0, 1)[:m]
-    return samples[:, :n], samples[:, _filled(n) : _filled(n) + q]
+    return Pass(X, inner, FiguredSolution(X, figures, solver.tol, all_converged=how > 0)), Y
 
 
 def backward(
@@ -109,13 +102,13 @@ def backward(
         known: the forward pass.
 
     Returns:
-        the pass, and the gradients of the matrices, known where it has a solution.
+        the pass, and the gradients of the matrices.
     """
     m, _, n, q, r, _ = sizes = _sizes(of, U)
     grad = grad.contiguous()
     V, rows, figures = U.new_empty(n + q, m), U.new_empty(m, n), U.new_empty(3, m)
     inner, gradients = U.new_empty(r, m) if r else None, _room_for_gradients(of)
-    how, tol = solves.modules().model.backward(
+    how, tol = _programs(m, n, r).backward(
         _addresses(of),
         _addresses((U, known.states, known.inner, grad)),
         _addresses((V, rows, inner, figures)),
@@ -125,23 +118,20 @@ def backward(
         solves.below(activation),
         torch.get_num_threads(),
     )
-    solution = FiguredSolution(rows, figures, tol, all_converged=True) if how else None
+    solution = FiguredSolution(rows, figures, tol, all_converged=how > 0)
     return Pass(rows, inner, solution), _as_matrices(gradients)
 
 
-def gradients(of: Weights, U: Tensor, known: Pass, found: Pass, grad: Tensor) -> Weights:
-    """Those of the matrices, from a forward pass and a backward pass that torch has done."""
-    V = torch.cat((found.states, grad), 1).T.contiguous()
-    room, model = _room_for_gradients(of), solves.modules().model
-    model.sum_up(
-        _addresses((U, known.states, known.inner)),
-        _addresses((V, found.states, found.inner)),
-        _addresses(room),
-        _sizes(of, U),
-        solves.limits(Picard(), 1.0, U.dtype, relative=True).tol,
-        torch.get_num_threads(),
-    )
-    return _as_matrices(room)
+# Samples up to which programs for single samples are faster than those for tiles, which compute all
+# lanes of one: while A is in the second-level cache, and beyond.
+_FEW, _FEW_OF_LARGE = 4, 2
+
+
+def _programs(m: int, n: int, r: int) -> ModuleType:
+    """What solves for m samples."""
+    few = _FEW if n * n <= 1 << 18 else _FEW_OF_LARGE
+    modules = solves.modules()
+    return modules.samples if m <= few and not r else modules.model
 
 
 _WITHIN_ROUNDING = 2  # how a solve of compiled functions has ended; 0: it has failed

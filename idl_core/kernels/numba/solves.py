@@ -15,17 +15,16 @@ import torch
 from torch import Tensor
 
 from idl_core.activations import Activation
-from idl_core.equilibrium.criterion import Criterion
 from idl_core.equilibrium.figured_solution import FiguredSolution
 from idl_core.equilibrium.solution import ROUNDING_UNITS, Solution
 from idl_core.equilibrium.solvers import Picard, Solver
 from idl_core.kernels.numba import TILE_BYTES
 from idl_core.kernels.sweep import Chain
 
-# Iterations beyond which acceleration is worth its overhead.
-_SLOW = 64
-# Of a matrix in the second-level cache, which every tile goes through: beyond, a BLAS is faster.
-MOST_BYTES = 1 << 19
+# Of a matrix in the last-level cache, which every tile goes through: beyond, a BLAS is faster.
+MOST_BYTES = 1 << 25
+# Of what is read and written in an iteration of a tile, in the second-level cache.
+MOST_BYTES_OF_TILE = 1 << 21
 
 Finish = Activation | Tensor
 """What follows an affine map: φ, or the slopes that stand for it in an adjoint."""
@@ -95,8 +94,7 @@ def solve_dense(
         return None
     columns = Z.detach().T
     nothing = columns[:0]
-    X, changes = columns.new_empty(2, *columns.shape).unbind(0)
-    counts = np.zeros(len(Z), np.int64)
+    X, figures = torch.empty_like(columns), columns.new_empty(3, len(Z))
     turned = not A.is_contiguous()
     given = (
         _array(A.T if turned else A),
@@ -106,14 +104,14 @@ def solve_dense(
         _array(nothing if start is None else start.T),
     )
     bounds = limits(solver, below(finish), Z.dtype, relative)
-    found = X.numpy(), changes.numpy(), counts
+    found = X.numpy(), figures.numpy()
     unit = modules().dense.solve(*given, bounds, *found, torch.get_num_threads())
-    if not counts.all():
-        return None
-    # It says where the number format, not the tolerance, has ended a solve.
-    criterion = Criterion(solver.tol, unit if relative else None)
-    criterion.measure(changes.T, X.T)
-    return Solution(X.T, torch.from_numpy(counts), changes.T, criterion.tol, True)
+    tol = solver.tol * (float(unit) if relative else 1.0)
+    converged = bool((figures[0] <= figures[1]).all())
+    solution = FiguredSolution(X.T, figures, tol, all_converged=converged)
+    if not relative:  # an adjoint would repeat what the forward solve has said
+        solution.say_where_rounding_decides()
+    return solution
 
 
 def rows_within(A: Tensor, radius: float) -> bool:
@@ -148,14 +146,15 @@ class _Modules(NamedTuple):
     dense: ModuleType
     model: ModuleType
     norm: ModuleType
+    samples: ModuleType
 
 
 @cache
 def modules() -> _Modules:
     """What needs numba, imported when it is first used."""
-    from idl_core.kernels.numba import chain, dense, model, norm, picard
+    from idl_core.kernels.numba import chain, dense, model, norm, picard, samples
 
-    return _Modules(picard, chain, dense, model, norm)
+    return _Modules(picard, chain, dense, model, norm, samples)
 
 
 def suits(
@@ -210,10 +209,8 @@ def below(finish: Finish) -> float:
 def limits(solver: Picard, below: float, dtype: torch.dtype, relative: bool) -> Any:
     number = np.float64 if dtype == torch.float64 else np.float32
     rounding = ROUNDING_UNITS * torch.finfo(dtype).eps
-    most = min(solver.max_iter, _SLOW)
-    return modules().picard.Limits(
-        number(solver.tol), relative, number(rounding), most, number(below)
-    )
+    given = number(solver.tol), relative, number(rounding), solver.max_iter, number(below)
+    return modules().picard.Limits(*given, solver.then is not None)
 
 
 def _arrays(chain: Chain) -> Any:
