@@ -1,14 +1,15 @@
 """Well-posedness: keeping ‖A‖∞ ≤ κ, so that X = φ(AX + BU) exists, is unique and is found.
 
 ‖A‖∞ is the largest row sum of |A|. Three differentiable maps of a free matrix onto the ball
-‖A‖∞ ≤ κ are here; `docs/well_posedness.md` has their measured accuracies. They compute in float32 at
-least and round towards the inside, so that κ is kept in bfloat16 and float16 too.
+‖A‖∞ ≤ κ are here; `docs/well_posedness.md` has their measured accuracies. They compute in float32
+at least and round towards the inside, so that κ is kept in bfloat16 and float16 too.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -49,29 +50,51 @@ def project_rows(A: Tensor, kappa: float) -> Tensor:
         return A
     working = _in_working_precision(A)
     with torch.no_grad():
-        over = _scaled_sums(working)[:, 0] > _limit(A, kappa) * _SCALE
-    goal = _inside(working, kappa)
+        sums, scale = _row_sums(working)
+        over = sums[:, 0] > _limit(A, kappa) * scale
     if not _may_look(A):
-        threshold = _threshold_by_sorting(working.detach().abs(), goal)
-        projected = _round_inwards(_thresholded(working, threshold, goal), A.dtype)
-        return projected.where(over[:, None], A)
-    rows = over.nonzero()[:, 0]
-    if not len(rows):
+        projected = _thresholded(working, _inside(working, kappa))
+        return _round_inwards(projected, A.dtype).where(over[:, None], A)
+    if not bool(over.any()):
         return A
-    outside = working[rows]
-    threshold = _threshold_by_newton(outside.detach().abs(), goal)
-    inside = _round_inwards(_thresholded(outside, threshold, goal), A.dtype)
-    return A.index_copy(0, rows, inside)
+    onto: Tensor = _RowsOntoL1Ball.apply(A, over, _inside(working, kappa))
+    return onto
 
 
-def _thresholded(A: Tensor, threshold: Tensor, kappa: float) -> Tensor:
-    """sign(A) max(|A| - θ, 0), θ being `threshold` (k, 1) above each row's largest magnitude.
+class _RowsOntoL1Ball(torch.autograd.Function):
+    """Soft-thresholds the rows marked `over` to an ℓ1 norm of kappa."""
 
-    On its support, the entries that stay, θ is affine in |A|: written so, automatic differentiation
-    gives the Jacobian I - s sᵀ/|S| of the projection, s the signs and S the support.
+    @staticmethod
+    def forward(ctx: Any, A: Tensor, over: Tensor, kappa: float) -> Tensor:
+        rows = over.nonzero()[:, 0]
+        outside = _in_working_precision(A[rows])
+        size = outside.abs()
+        size -= size.amax(1, keepdim=True)
+        inside = (size - _threshold_by_newton(size, kappa)).clamp_(min=0) * outside.sign()
+        inside = _round_inwards(inside, A.dtype)
+        ctx.save_for_backward(rows, inside.sign())
+        return A.index_copy(0, rows, inside)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        # On the support S with signs s the projection is affine: its Jacobian is I - s sᵀ/|S|,
+        # constant, so that differentiating this once more is right as it stands.
+        rows, sign = ctx.saved_tensors
+        part = grad[rows]
+        support = sign.abs()
+        mean = (part * sign).sum(1, keepdim=True) / support.sum(1, keepdim=True).clamp(min=1)
+        return grad.index_copy(0, rows, (part * support).addcmul_(sign, mean, value=-1)), None, None
+
+
+def _thresholded(A: Tensor, kappa: float) -> Tensor:
+    """Each row of A (k, n) soft-thresholded to an ℓ1 norm of kappa, in operations of torch alone,
+    without looking at a number: what transforms and compilers can follow.
+
+    On its support, the entries that stay, the threshold is affine in |A|.
     """
     size = A.abs()
     size = size - size.detach().amax(1, keepdim=True)
+    threshold = _threshold_by_sorting(size.detach(), kappa)
     support = (size.detach() > threshold).to(A.dtype)
     count = support.sum(1, keepdim=True).clamp(min=1)
     affine = ((size * support).sum(1, keepdim=True) - kappa) / count
@@ -79,15 +102,14 @@ def _thresholded(A: Tensor, threshold: Tensor, kappa: float) -> Tensor:
 
 
 def _threshold_by_newton(size: Tensor, kappa: float) -> Tensor:
-    """θ (k, 1), counted from the largest entry of each row, such that max(size - θ, 0) sums up to
-    kappa in each row of size (k, n) ≥ 0.
+    """θ (k, 1) such that max(size - θ, 0) sums up to kappa in each row of size (k, n), magnitudes
+    less the largest of their row.
 
     Newton's method on a convex, decreasing, piecewise linear function, started left of its root:
     θ only climbs, and the method ends when rounding lets none climb further. Measured from the
     row's largest entry θ is at most 0, and small where it matters, so that large entries cost no
     accuracy.
     """
-    size = size - size.amax(1, keepdim=True)
     theta = torch.full_like(size[:, :1], -kappa)
     while True:
         above = (size - theta).clamp_(min=0)
@@ -101,8 +123,7 @@ def _threshold_by_newton(size: Tensor, kappa: float) -> Tensor:
 
 
 def _threshold_by_sorting(size: Tensor, kappa: float) -> Tensor:
-    """The same without looking at a number, as transforms of torch require it; slower."""
-    size = size - size.amax(1, keepdim=True)
+    """The same without looking at a number; slower on a CPU."""
     descending = size.sort(1, descending=True).values
     count = torch.arange(1, size.shape[1] + 1, dtype=size.dtype, device=size.device)
     candidates = (descending.cumsum(1) - kappa) / count
@@ -113,11 +134,11 @@ def _threshold_by_sorting(size: Tensor, kappa: float) -> Tensor:
 def scale_rows(A: Tensor, kappa: float) -> Tensor:
     """Scale each row of A (k, n) whose sum of magnitudes exceeds kappa down to kappa."""
     working = _in_working_precision(A)
-    sums = _scaled_sums(working)
-    over = sums > _limit(A, kappa) * _SCALE
+    sums, scale = _row_sums(working)
+    over = sums > _limit(A, kappa) * scale
     # A row within the ball is divided by nothing: a row of zeros would give 0/0 as its gradient.
-    factor = _inside(working, kappa) / sums.where(over, 1.0)
-    return _round_inwards(working * factor * _SCALE, A.dtype).where(over, A)
+    factor = (_inside(working, kappa) / sums.where(over, 1.0)).where(over, 1 / scale)
+    return _round_inwards(_scaled(working * factor, scale), A.dtype)
 
 
 def scale_globally(A: Tensor, kappa: float) -> Tensor:
@@ -125,31 +146,38 @@ def scale_globally(A: Tensor, kappa: float) -> Tensor:
     if not A.numel():
         return A
     working = _in_working_precision(A)
-    limit = _limit(A, kappa) * _SCALE
     if A.device.type == "cpu" and _may_look(A):
         with torch.no_grad():
-            if float(_scaled_sums(working).amax()) <= limit:
+            sums, scale = _row_sums(working)
+            if float(sums.amax()) <= _limit(A, kappa) * scale:
                 return A
-        factor = _inside(working, kappa) / _scaled_sums(working).amax()
-        return _round_inwards(working * factor * _SCALE, A.dtype)
+        factor = _inside(working, kappa) / _row_sums(working)[0].amax()
+        return _round_inwards(_scaled(working * factor, scale), A.dtype)
     # To look would be to wait for the device, and to break a graph.
-    norm = _scaled_sums(working).amax()
-    over = norm > limit
-    factor = _inside(working, kappa) / norm.where(over, 1.0)
-    return _round_inwards(working * factor * _SCALE, A.dtype).where(over, A)
-
-
-# Row sums are of entries times this, a power of two: of finite entries they are finite.
-_SCALE = 2.0**-32
+    sums, scale = _row_sums(working)
+    norm = sums.amax()
+    over = norm > _limit(A, kappa) * scale
+    factor = (_inside(working, kappa) / norm.where(over, 1.0)).where(over, 1 / scale)
+    return _round_inwards(_scaled(working * factor, scale), A.dtype)
 
 
 def _in_working_precision(A: Tensor) -> Tensor:
     return A.to(torch.promote_types(A.dtype, torch.float32))
 
 
-def _scaled_sums(A: Tensor) -> Tensor:
-    """Row sums (k, 1) of magnitudes of A (k, n), times `_SCALE`."""
-    return (A.abs() * _SCALE).sum(1, keepdim=True)
+def _row_sums(A: Tensor) -> tuple[Tensor, float]:
+    """Row sums (k, 1) of magnitudes of A (k, n), times a power of two, and that: 1, or smaller
+    where sums of finite entries would overflow or it cannot be seen whether they do."""
+    if A.device.type == "cpu" and _may_look(A):
+        sums = A.abs().sum(1, keepdim=True)
+        if not math.isinf(float(sums.detach().sum())):
+            return sums, 1.0
+    scale = 2.0**-32
+    return (A.abs() * scale).sum(1, keepdim=True), scale
+
+
+def _scaled(A: Tensor, scale: float) -> Tensor:
+    return A if scale == 1 else A * scale
 
 
 def _limit(A: Tensor, kappa: float) -> float:

@@ -1,4 +1,4 @@
-"""The bound on the Perron-Frobenius eigenvalue against mpmath, of 50 digits, and exact fractions."""
+"""The Perron-Frobenius bound against mpmath, of 50 digits, and exact fractions."""
 
 from __future__ import annotations
 

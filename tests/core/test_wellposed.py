@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from torch import Tensor
 
-from idl_core.wellposed import PROJECTIONS, norm_inf, project_rows
+from idl_core.wellposed import PROJECTIONS, norm_inf
 
 DTYPES = [torch.float32, torch.float64]
 KAPPAS = st.sampled_from([0.0, 0.1, 0.3, 0.5, 0.99, 1.0])
