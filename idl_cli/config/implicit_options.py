@@ -8,7 +8,7 @@ from typing import Literal
 from idl_cli.config.typed_settings import Count, Fraction, Positive
 
 Activation = Literal["relu", "leaky_relu", "tanh", "sigmoid", "silu", "gelu", "elu", "softplus"]
-Kernel = Literal["auto", "torch", "triton"]
+Kernel = Literal["auto", "torch", "numba", "triton"]
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ def model_of(config: TrainConfig | SimConfig, checkpoint: Checkpoint) -> ModelCo
         model = config.model
     else:
         model = read_value(ModelConfig, belongings(checkpoint).get("model"), "model")
-    if isinstance(model, ImplicitOptions) and model.kernel == "triton":
+    if isinstance(model, ImplicitOptions) and model.kernel in ("numba", "triton"):
         return replace(model, kernel="auto")
     return model
 

@@ -22,7 +22,17 @@ sys.path.insert(0, str(Path(__file__).parent))
 RUNS_HERE = available()["triton"] == "yes"
 _ELSEWHERE = {
     f"test_{name}.py"
-    for name in ("interpreted", "choice", "late_warnings", "lowering", "gpu_benchmark")
+    for name in (
+        "interpreted",
+        "backend",
+        "late_warnings",
+        "lowering",
+        "gpu_benchmark",
+        "samples",
+        "memory",
+        "kept_code",
+        "own_activations",
+    )
 }
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from idl_core.kernels.choice import NO_TRITON
+from idl_core.kernels.triton.support import NO_TRITON
 
 HERE = Path(__file__).parent
 OF_PROGRAMS = [

@@ -124,7 +124,7 @@ def build_parts(
     model = build.build_model(config.model, dataset)
     model = model.to(device, torch.float64 if config.trainer.precision == "64" else None)
     optimizer = build.build_optimizer(config.optimizer, model.parameters())
-    if getattr(config.model, "kernel", "auto") == "triton":
+    if getattr(config.model, "kernel", "auto") in ("numba", "triton"):
         build.try_once(model, dataset)
     return Ingredients(config, dataset, model, task, optimizer)
 

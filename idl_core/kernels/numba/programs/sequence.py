@@ -1,4 +1,4 @@
-"""A chain of equilibria, as of `idl_core.kernels.sweep`, one tile of samples after another.
+"""A sequence of equilibria (`idl_core.kernels.problem.Sequence`), tile of samples after tile.
 
 A tile goes through all steps by itself and iterates at each until its own samples have converged.
 """
@@ -9,18 +9,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from idl_core.kernels.numba import TILE_BYTES
-from idl_core.kernels.numba.compiled import compiled
-from idl_core.kernels.numba.picard import FIRST, Limits, look, settle
-from idl_core.kernels.numba.team import in_team
-from idl_core.kernels.numba.tiles import affine, filled, largest, load, store, strided
+from idl_core.kernels.numba.programs import TILE_BYTES
+from idl_core.kernels.numba.programs.compiled import compiled
+from idl_core.kernels.numba.programs.picard import FIRST, Limits, look, settle
+from idl_core.kernels.numba.programs.team import in_team
+from idl_core.kernels.numba.programs.tiles import affine, filled, load, store, strided
+from idl_core.kernels.numba.programs.units import divide, grow, multiply
 
 # The first of what is in a tile. As a literal it would be compiled as another type.
 _START = np.int64(0)
 
 
-class TiledChain(NamedTuple):
-    """The arrays of a chain, contiguous, those of the samples with samples last. Matrices are
+class Arrays(NamedTuple):
+    """The arrays of a sequence, contiguous, those of the samples with samples last. Matrices are
     transposed.
 
     inner, outer: Mᵀ = inner outer, or outer where inner has no columns
@@ -41,69 +42,71 @@ class TiledChain(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a chain did.
+    """What a sequence did.
 
     slots: state, carry and input of all steps (steps, n + k + p, m)
     figures: of each sample (3, m): the largest residual of a step, the bound on it, and the most
-        iterations of a step; 0 where one did not converge
-    drives: the largest drive that each tile has met
+        iterations of a step; 0 where one did not converge. Where the tolerance is relative, they
+        are in units of the power of two at or below the sample's largest drive so far
     """
 
     slots: Any
     figures: Any
-    drives: Any
 
 
 @compiled()
-def solve(chain: TiledChain, limits: Limits, outcome: Outcome, threads: int) -> bool:
-    """Solve a chain; whether all steps converged. Where some have not, nothing is known."""
-    in_team(_solve_tiles, (chain, limits, outcome), threads)
+def solve(given: Arrays, limits: Limits, outcome: Outcome, threads: int) -> bool:
+    """Solve a sequence; whether all steps converged. Where some have not, nothing is known."""
+    in_team(_solve_tiles, (given, limits, outcome), threads)
     return outcome.figures[2].all()
 
 
 @compiled()
-def recall(chain: TiledChain, X: Any, slots: Any, threads: int) -> None:
+def recall(given: Arrays, X: Any, slots: Any, threads: int) -> None:
     """Form the slots, the last step first, from the states X (steps, n, m)."""
-    in_team(_recall_tiles, (chain, X, slots), threads)
+    in_team(_recall_tiles, (given, X, slots), threads)
 
 
 @compiled()
-def _solve_tiles(chain: TiledChain, limits: Limits, outcome: Outcome, number: int, of: int) -> None:
-    for tile in range(number, outcome.drives.size, of):
-        _solve_tile(chain, limits, outcome, tile)
+def _solve_tiles(given: Arrays, limits: Limits, outcome: Outcome, number: int, of: int) -> None:
+    lanes = TILE_BYTES // outcome.slots.itemsize
+    for tile in range(number, -(-outcome.figures.shape[1] // lanes), of):
+        _solve_tile(given, limits, outcome, tile)
 
 
 @compiled()
-def _solve_tile(chain: TiledChain, limits: Limits, outcome: Outcome, tile: int) -> None:
+def _solve_tile(given: Arrays, limits: Limits, outcome: Outcome, tile: int) -> None:
     slots, dtype = outcome.slots, outcome.slots.dtype
     lanes = TILE_BYTES // slots.itemsize
-    (steps, p, _), (k, _) = chain.inputs.shape, chain.first_carry.shape
-    first, n = tile * lanes, chain.outer.shape[1]
-    rows, carry_rows = filled(chain.outer.shape[1]), filled(chain.from_state.shape[1])
+    (steps, p, _), (k, _) = given.inputs.shape, given.first_carry.shape
+    first, n = tile * lanes, given.outer.shape[1]
+    rows, carry_rows = filled(given.outer.shape[1]), filled(given.from_state.shape[1])
     x, before = np.zeros((rows, lanes), dtype), np.zeros((rows, lanes), dtype)
     drive, slope = np.zeros((rows, lanes), dtype), np.ones((rows, lanes), dtype)
     figures, looks = np.zeros((3, lanes), dtype), np.zeros((2, lanes), dtype)
     carry, rest = np.zeros((carry_rows, lanes), dtype), np.zeros((k + p, lanes), dtype)
     zeros = np.zeros((max(rows, carry_rows), lanes), dtype)
-    inner, outer = strided(chain.inner), strided(chain.outer)
-    load(chain.first_carry, first, carry)
+    inner, outer = strided(given.inner), strided(given.outer)
+    load(given.first_carry, first, carry)
+    sizes, units = np.zeros(lanes, dtype), np.ones(lanes, dtype)
     tol, expected, most = limits.tol, FIRST, 0
     for j in range(steps):
         if j > 0:
-            if len(chain.added):
-                load(chain.added[j], first, carry)
-                affine(chain.from_state, x, carry, carry)
+            if len(given.added):
+                load(given.added[j], first, carry)
+                affine(given.from_state, x, carry, carry)
             else:
-                affine(chain.from_state, x, zeros, carry)
-            affine(chain.from_rest, rest, carry, carry)
+                affine(given.from_state, x, zeros, carry)
+            affine(given.from_rest, rest, carry, carry)
         load(carry[:k], _START, rest)
-        load(chain.inputs[j], first, rest[k:])
-        affine(chain.into_drive, rest, zeros, drive)
+        load(given.inputs[j], first, rest[k:])
+        affine(given.into_drive, rest, zeros, drive)
         if limits.relative:
-            outcome.drives[tile] = max(outcome.drives[tile], largest(drive))
-            tol = limits.tol * outcome.drives[tile]
-        if len(chain.slopes):
-            load(chain.slopes[j], first, slope)
+            grow(sizes, units, drive)
+            divide(drive, units)
+            divide(x, units)
+        if len(given.slopes):
+            load(given.slopes[j], first, slope)
         count, x, before = settle(inner, outer, drive, slope, limits, tol, expected, x, before)
         if not count:
             return
@@ -112,6 +115,8 @@ def _solve_tile(chain: TiledChain, limits: Limits, outcome: Outcome, tile: int) 
         most = max(most, count)
         look(x[:n], before[:n], looks)  # below is what fills four rows up
         _keep_the_worse(looks, tol, limits.rounding, figures)
+        if limits.relative:
+            multiply(x, units)
         store(x, slots[j, :n], first)
         store(rest, slots[j, n:], first)
     figures[2] = most
@@ -127,20 +132,20 @@ def _keep_the_worse(looks: Any, tol: Any, rounding: Any, figures: Any) -> None:
 
 
 @compiled()
-def _recall_tiles(chain: TiledChain, X: Any, slots: Any, number: int, of: int) -> None:
+def _recall_tiles(given: Arrays, X: Any, slots: Any, number: int, of: int) -> None:
     lanes = TILE_BYTES // slots.itemsize
-    (steps, p, _), (k, _), (_, n, m) = chain.inputs.shape, chain.first_carry.shape, X.shape
-    rows = filled(chain.from_state.shape[1])
+    (steps, p, _), (k, _), (_, n, m) = given.inputs.shape, given.first_carry.shape, X.shape
+    rows = filled(given.from_state.shape[1])
     x, rest = np.zeros((n, lanes), X.dtype), np.zeros((k + p, lanes), X.dtype)
     carry, zeros = np.zeros((rows, lanes), X.dtype), np.zeros((rows, lanes), X.dtype)
     for first in range(number * lanes, m, of * lanes):
-        load(chain.first_carry, first, carry)
+        load(given.first_carry, first, carry)
         for j in range(steps):
             if j > 0:
-                affine(chain.from_state, x, zeros, carry)
-                affine(chain.from_rest, rest, carry, carry)
+                affine(given.from_state, x, zeros, carry)
+                affine(given.from_rest, rest, carry, carry)
             load(carry[:k], _START, rest)
-            load(chain.inputs[j], first, rest[k:])
+            load(given.inputs[j], first, rest[k:])
             load(X[j], first, x)
             store(x, slots[steps - 1 - j, :n], first)
             store(rest, slots[steps - 1 - j, n:], first)

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from idl_core.kernels.numba import TILE_BYTES
-from idl_core.kernels.numba.compiled import compiled
-from idl_core.kernels.numba.tiles import affine, affine_then, filled
+from idl_core.kernels.numba.programs import TILE_BYTES
+from idl_core.kernels.numba.programs.compiled import compiled
+from idl_core.kernels.numba.programs.tiles import affine, affine_then, filled
 
 # What `settle` expects where nothing is known. As a literal it would be compiled as another type.
 FIRST = np.int64(1)
@@ -18,7 +18,7 @@ class Limits(NamedTuple):
     """How an equilibrium is iterated, all numbers but `most` of the arrays' own type.
 
     tol: bound on the change of every entry
-    relative: the bound is in units of the largest drive
+    relative: the bound is in units of each sample's largest drive
     rounding: the rounding error of a number of size 1
     most: iterations
     below: slope of φ below zero; above it is 1

@@ -11,7 +11,7 @@ from typing import Any
 from numba import carray, types
 from numba.extending import intrinsic
 
-from idl_core.kernels.numba.compiled import compiled
+from idl_core.kernels.numba.programs.compiled import compiled
 
 
 @intrinsic

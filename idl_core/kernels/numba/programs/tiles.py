@@ -16,8 +16,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from idl_core.kernels.numba import ROWS, TILE_BYTES
-from idl_core.kernels.numba.compiled import compiled
+from idl_core.kernels.numba.programs import ROWS, TILE_BYTES
+from idl_core.kernels.numba.programs.compiled import compiled
 
 # Features that are turned into rows of a tile together, while those are in the first-level cache.
 _TURNED = 128

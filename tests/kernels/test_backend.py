@@ -16,12 +16,12 @@ import torch
 
 from idl_core import ImplicitFunctionInf, ImplicitFunctionTriu, ImplicitModel, ImplicitRNN
 from idl_core.activations import ACTIVATIONS
-from idl_core.kernels import KERNELS, available, choice, paths
-from idl_core.kernels.triton import sizes
+from idl_core.kernels import KERNELS, Affine, Method, Model, available, backend, paths
+from idl_core.kernels.triton import sizes, support
 
 
 def on_this_machine(monkeypatch: pytest.MonkeyPatch, why: str | None) -> None:
-    monkeypatch.setattr(choice, "_obstacles", {"cuda": why, "cpu": why})
+    monkeypatch.setattr(support, "_obstacles", {"cuda": why, "cpu": why})
 
 
 def on_a_card_of(kib: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,13 +44,13 @@ def test_every_activation_has_a_path(monkeypatch: pytest.MonkeyPatch) -> None:
     on_this_machine(monkeypatch, None)
     assert available()["triton"] == "yes"
     assert set(paths()) == set(ACTIVATIONS)
-    assert {name for name, path in paths().items() if path == "triton"} == set(choice.FUSED)
+    assert {name for name, path in paths().items() if path == "triton"} == set(support.KNOWN)
     assert paths()["gelu"] == "torch: no Triton form"
     on_this_machine(monkeypatch, "triton is not installed")
     assert available()["triton"] == "no: triton is not installed"
-    monkeypatch.setattr(choice.tiled, "why_not", lambda: "there is no numba")
+    monkeypatch.setattr(backend.numba, "why_not", lambda: "there is no numba")
     assert paths()["relu"] == "torch: triton is not installed"
-    monkeypatch.setattr(choice.tiled, "why_not", lambda: None)
+    monkeypatch.setattr(backend.numba, "why_not", lambda: None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     by_tiles = {name for name, path in paths().items() if path.startswith("numba where small")}
     assert by_tiles == {"relu", "leaky_relu", "identity"}
@@ -78,8 +78,8 @@ def test_auto_and_torch_agree_on_a_cpu() -> None:
 
 
 def test_a_kernel_of_no_name_is_refused() -> None:
-    assert KERNELS == ("auto", "torch", "triton")
-    with pytest.raises(ValueError, match="kernel must be one of auto, torch, triton, not 'cuda'"):
+    assert KERNELS == ("auto", "torch", "numba", "triton")
+    with pytest.raises(ValueError, match="must be one of auto, torch, numba, triton, not 'cuda'"):
         ImplicitModel(3, 2, 4, kernel="cuda")
 
     class OnTorch(ImplicitFunctionInf):
@@ -130,8 +130,8 @@ def test_a_triton_that_is_too_old_is_an_obstacle(
     here = importlib.machinery.ModuleSpec("triton", None)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: here)
     monkeypatch.setattr(importlib.metadata, "version", lambda name: version)
-    monkeypatch.setattr(choice, "NO_TRITON", choice._why_no_triton())
-    monkeypatch.setattr(choice, "_obstacles", {})
+    monkeypatch.setattr(support, "NO_TRITON", support._installed())
+    monkeypatch.setattr(support, "_obstacles", {})
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
     monkeypatch.setattr(torch.version, "hip", None)
@@ -161,18 +161,26 @@ def test_auto_takes_triton_where_it_can(monkeypatch: pytest.MonkeyPatch) -> None
     def on_gpu(*shape: int) -> torch.Tensor:
         return torch.empty(shape).as_subclass(OnGPU)
 
-    solvers, relu = (solver, solver), ACTIVATIONS["relu"]
-    assert choice.fused_dense("auto", relu, solvers, on_gpu(300, 300), on_gpu(4, 300))
-    assert not choice.fused_dense("torch", relu, solvers, on_gpu(9, 9), on_gpu(4, 9))
-    assert not choice.fused_dense("auto", ACTIVATIONS["gelu"], solvers, on_gpu(9, 9), on_gpu(4, 9))
-    assert not choice.fused_dense("auto", relu, solvers, on_gpu(9, 9).double(), on_gpu(4, 9))
-    wide = choice.WIDEST_AUTO + 1
-    assert not choice.fused_dense("auto", relu, solvers, on_gpu(wide, wide), on_gpu(4, wide))
-    assert choice.fused_dense("triton", relu, solvers, on_gpu(wide, wide), on_gpu(4, wide))
-    assert choice.fused_low_rank("auto", relu, solvers, on_gpu(999, 128), on_gpu(4, 999))
-    assert not choice.fused_low_rank("auto", relu, solvers, on_gpu(999, 129), on_gpu(4, 999))
-    assert choice.fused_recurrent("auto", relu, solvers, (on_gpu(4, 5, 1),), 20, 22)
-    assert not choice.fused_recurrent("auto", relu, solvers, (on_gpu(4, 5, 1),), 129, 1)
+    def triton_takes(A: Affine, activation: str = "relu", kernel: str = "auto") -> bool:
+        method = Method(ACTIVATIONS[activation], solver, solver, None, kernel)
+        return backend.takes_triton(A, on_gpu(4, len(A.left)), method)
+
+    def of_sequence(n: int, k: int) -> str:
+        model = Model(on_gpu(n, n), None, on_gpu(n, 1 + k), on_gpu(k, n), on_gpu(k, 1 + k))
+        method = Method(ACTIVATIONS["relu"], solver, solver, None)
+        return backend.of_sequence(model, on_gpu(4, 5, 1), on_gpu(4, k), method)
+
+    assert triton_takes(Affine(on_gpu(300, 300)))
+    assert not triton_takes(Affine(on_gpu(9, 9)), kernel="torch")
+    assert not triton_takes(Affine(on_gpu(9, 9)), "gelu")
+    assert not triton_takes(Affine(on_gpu(9, 9).double()))
+    wide = backend.WIDEST_AUTO + 1
+    assert not triton_takes(Affine(on_gpu(wide, wide)))
+    assert triton_takes(Affine(on_gpu(wide, wide)), kernel="triton")
+    assert triton_takes(Affine(on_gpu(999, 128), on_gpu(999, 128)))
+    assert not triton_takes(Affine(on_gpu(999, 129), on_gpu(999, 129)))
+    assert of_sequence(20, 22) == "triton"
+    assert of_sequence(129, 1) != "triton"
 
 
 # KiB of an H100, an A100, an RTX 30, 40 or 50; n, k: what their 3 x TF32 and IEEE programs take,
