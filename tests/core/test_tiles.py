@@ -188,7 +188,7 @@ def test_what_converges_slowly_is_accelerated(n: int, equal: bool, solved_by_til
 def test_gradients_of_what_converges_slowly(rank: int | None, solved_by_tiles) -> None:
     torch.manual_seed(0)
     options = {"is_low_rank": True, "rank": rank} if rank else {}
-    model = ImplicitModel(6, 3, 30, tol=1e-8, **options).double()
+    model = ImplicitModel(6, 3, 30, tol=1e-8, grad_tol=1e-8, **options).double()
     with torch.no_grad():
         for name in "LR" if rank else "A":
             free, along = getattr(model, name), 0 if name == "R" else 1
