@@ -69,9 +69,9 @@ def _draw_curves(run: Path) -> list[Path]:
 def _draw_matrices(run: Path) -> list[Path]:
     if not any((run / "checkpoints").glob("*.safetensors")):
         return []
-    from idl_cli.record.saved_blocks import trained_blocks
+    from idl_cli.record.saved_model import saved_blocks
 
-    blocks = trained_blocks(run)
+    blocks = saved_blocks(run)
     if blocks is None:
         return []
     from idl_cli.display.figures import spy_plot

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
 from omegaconf import DictConfig
 
-from idl_cli.config.schema import known_keys
 from idl_cli.config.sim_options import SimConfig, TeacherConfig, sim_config
-from idl_cli.config.typed_settings import names_of
-from idl_cli.hydra_app.hydra_command import run_hydra_command
+from idl_cli.config.typed_settings import known_keys, names_of
+from idl_cli.hydra_app.hydra_job import run_hydra_job
+from idl_cli.hydra_app.run_command import run_hydra_command
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -29,7 +30,7 @@ def learn(config: DictConfig) -> float | None:
     from idl_cli.jobs.job import run_job
     from idl_cli.jobs.sim import compute
 
-    return run_job("sim", config, compute)
+    return run_hydra_job(config, partial(run_job, "sim", compute))
 
 
 def _spelled_out(word: str) -> list[str]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from idl_cli.config.schema import (
-    CNNConfig,
-    DataConfig,
+from idl_cli.config.bounds import Count, Fraction, Natural, NonNegative, Positive, Range
+from idl_cli.config.data_options import DataConfig
+from idl_cli.config.model_options import CNNConfig, MLPConfig
+from idl_cli.config.training_options import (
     LoggerConfig,
-    MLPConfig,
     NoLoggerConfig,
     OptimizerConfig,
     SchedulerConfig,
@@ -17,15 +17,7 @@ from idl_cli.config.schema import (
     TrainerConfig,
     check_run_name,
 )
-from idl_cli.config.typed_settings import (
-    Count,
-    Fraction,
-    Natural,
-    NonNegative,
-    Positive,
-    Range,
-    read_settings,
-)
+from idl_cli.config.typed_settings import read_settings
 
 Share = Annotated[float, Range(0, 1)]
 Step = Annotated[float, Range(0, 2, open_low=True, open_high=True)]

@@ -12,41 +12,12 @@ import functools
 import math
 import types
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from idl_cli.config.bounds import Range
 from idl_cli.errors import InputError, close_match
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Range:
-    """Bounds of a number; `open_low` and `open_high` leave the bound itself out."""
-
-    low: float = -math.inf
-    high: float = math.inf
-    open_low: bool = False
-    open_high: bool = False
-
-    def holds(self, value: float) -> bool:
-        above = value > self.low if self.open_low else value >= self.low
-        below = value < self.high if self.open_high else value <= self.high
-        return above and below
-
-    def __str__(self) -> str:
-        if self.high == math.inf:
-            return f"{'above' if self.open_low else 'at least'} {self.low:g}"
-        low = f"{'above' if self.open_low else 'from'} {self.low:g}"
-        return f"{low} {'up to, not including,' if self.open_high else 'to'} {self.high:.10g}"
-
-
-Count = Annotated[int, Range(low=1)]
-Natural = Annotated[int, Range(low=0)]
-Positive = Annotated[float, Range(low=0, open_low=True)]
-NonNegative = Annotated[float, Range(low=0)]
-Fraction = Annotated[float, Range(low=0, high=1, open_high=True)]
-OpenFraction = Annotated[float, Range(low=0, high=1, open_low=True, open_high=True)]
 
 
 def read_settings(kind: type[T], values: object, key: str = "") -> T:
@@ -194,3 +165,30 @@ def _shown(value: object) -> str:
         return str(value).lower()
     text = " ".join(str(value).split())
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def as_plain(config: Any) -> dict[str, Any]:
+    """A configuration as nested plain values, the reverse of reading it; tuples become lists."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {name: plain(inner) for name, inner in value.items()}
+        return [plain(item) for item in value] if isinstance(value, tuple | list) else value
+
+    result: dict[str, Any] = plain(dataclasses.asdict(config))
+    return result
+
+
+def known_keys(kind: type) -> dict[str, list[str]]:
+    """The dotted keys that a configuration class takes, all options of its groups together.
+
+    Returns: key -> the options that have it ('model.rank' -> ['implicit']); none at the top.
+    """
+    keys: dict[str, list[str]] = {}
+    for group, hint in annotations_of(kind).items():
+        keys[group] = []
+        for option in (hint, *get_args(hint)):
+            if isinstance(option, type) and dataclasses.is_dataclass(option):
+                for name in annotations_of(option):
+                    keys.setdefault(f"{group}.{name}", []).extend(names_of(option))
+    return keys

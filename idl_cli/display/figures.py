@@ -18,7 +18,7 @@ from matplotlib.colors import LinearSegmentedColormap, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from idl_cli.record.run_directory import write_whole
+from idl_cli.atomic_write import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

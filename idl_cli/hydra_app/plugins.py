@@ -130,12 +130,6 @@ def launcher_errors() -> tuple[type[BaseException], ...]:
     return tuple(found)
 
 
-def first_line(error: BaseException) -> str:
-    """What an error says, in one line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
-
-
 def _is_installed(package: str) -> bool:
     try:
         return importlib.util.find_spec(f"hydra_plugins.{package}") is not None

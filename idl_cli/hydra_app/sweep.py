@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from idl_cli.atomic_write import write_whole
 from idl_cli.display.tables import Column, print_table
 from idl_cli.record.reader import RunRecord, as_number
-from idl_cli.record.run_directory import holds_run, write_whole
+from idl_cli.record.run_directory import holds_run
 
 HIGHER_IS_BETTER = ("accuracy", "r2")
 _REFUSED = ".refused"

@@ -15,15 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-
-from idl_cli.config.schema import SweepConfig, as_plain
-from idl_cli.config.sequence_options import SpikyConfig
+from idl_cli.config.data_options import SpikyConfig
 from idl_cli.config.sim_options import SimConfig
-from idl_cli.config.typed_settings import read_settings
+from idl_cli.config.training_options import SweepConfig
+from idl_cli.config.typed_settings import as_plain, read_settings
 from idl_cli.errors import InputError
-from idl_cli.jobs.job import Job
-from idl_cli.record.config_file import Config, read_config
+from idl_cli.jobs.request import JobRequest
+from idl_cli.record.config_file import Config, recorded_config_of
 from idl_cli.record.finder import existing_run
 from idl_cli.record.reader import RunRecord, as_number, read_overrides
 from idl_cli.record.run_directory import TRAINED, holds_run, own_words
@@ -57,7 +55,7 @@ class Continuation(Generic[Config]):
 
     Attributes:
         words: what was typed for the run, in this attempt and before.
-        value: the figure of a job that is complete, and is not to be run again.
+        value: the metric of a job that is complete, and is not to be run again.
     """
 
     config: Config
@@ -66,7 +64,7 @@ class Continuation(Generic[Config]):
     value: float | None = None
 
 
-def continuation(job: Job, config: Config) -> Continuation[Config]:
+def continuation(request: JobRequest, config: Config) -> Continuation[Config]:
     """How `trainer.resume`, `sweep.resume` and the cluster want a job to begin.
 
     Args:
@@ -74,22 +72,22 @@ def continuation(job: Job, config: Config) -> Continuation[Config]:
 
     Raises: InputError where the run that is meant is none, or another than this one.
     """
-    resume, output, typed = config.trainer.resume, job.output, job.typed
-    if job.number is None and config.sweep.resume is not None:
+    resume, output, typed = config.trainer.resume, request.output, request.typed
+    if request.number is None and config.sweep.resume is not None:
         raise InputError(
             f"sweep.resume={config.sweep.resume}: it goes on with a sweep, and needs -m; "
             "a single run goes on with trainer.resume="
         )
-    if job.number is not None and (config.sweep.resume is not None or requeued(job)):
-        return _sweep_job(config, typed, output, job.number)
+    if request.number is not None and (config.sweep.resume is not None or requeued(request)):
+        return _sweep_job(config, typed, output, request.number)
     if resume is not None and resume != "auto":
         old = existing_run(resume, key="trainer.resume=")
-        return _changed(config, old, job.values, typed)
+        return _changed(config, old, request.values, typed)
     if resume is None or not holds_run(output):
         return Continuation(as_new(config), own_words(typed))
     if not (output / "config.yaml").exists() or own_words(typed) == read_overrides(output):
         return _same_again(config, typed, output)
-    return _changed(config, output, job.values, typed)
+    return _changed(config, output, request.values, typed)
 
 
 def _changed(
@@ -99,7 +97,7 @@ def _changed(
     before: list[str] = read_overrides(old)
     newest = {word.split("=")[0]: word for word in before}
     words: list[str] = [word for word in own_words(typed) if newest.get(word.split("=")[0]) != word]
-    saved = read_config(old, type(config))
+    saved = recorded_config_of(old, type(config))
     return Continuation(resumed_config(saved, composed, words), [*before, *words], old)
 
 
@@ -109,7 +107,7 @@ def _same_again(config: Config, typed: Sequence[str], output: Path) -> Continuat
     What was learnt belongs to the configuration that was written down; where nothing was yet, that
     may be of an attempt that was refused.
     """
-    config = read_config(output, type(config)) if has_learnt(output) else as_new(config)
+    config = recorded_config_of(output, type(config)) if has_learnt(output) else as_new(config)
     return Continuation(config, own_words(typed), output)
 
 
@@ -138,13 +136,13 @@ def has_learnt(run: Path) -> bool:
     return (run / "config.yaml").exists() and any(any(f.glob("*.safetensors")) for f in learnt)
 
 
-def requeued(job: Job) -> bool:
+def requeued(request: JobRequest) -> bool:
     """Whether SLURM, or submitit on this machine, runs this job another time."""
     if int(os.environ.get("SLURM_RESTART_COUNT") or 0) > 0:
         return True
-    if job.cluster_job is None:
+    if request.cluster_job is None:
         return False
-    return RunRecord.read(job.output).summary.get("cluster_job") == job.cluster_job
+    return RunRecord.read(request.output).summary.get("cluster_job") == request.cluster_job
 
 
 def as_new(config: Config) -> Config:
@@ -162,8 +160,8 @@ def resumed_config(saved: Config, composed: Mapping[str, Any], typed: Sequence[s
     Raises: InputError for a change that the steps already made would not survive.
     """
     values = as_plain(saved)
-    for override in OverridesParser.create().parse_overrides(list(typed)):
-        key = override.key_or_group
+    for word in typed:
+        key = word.partition("=")[0].lstrip("+~").partition("@")[0]
         if key == "experiment":
             raise InputError("a resumed run keeps its configuration: leave experiment= out")
         _copy(key.split("."), composed, values)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from idl_cli.config.schema import TrainerConfig
+from idl_cli.config.training_options import TrainerConfig
 from idl_cli.errors import RunFailed
 
 # What torch calls it on the CPU: a RuntimeError like any other but for these words.

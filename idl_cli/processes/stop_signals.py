@@ -19,6 +19,14 @@ _SIGNALS = [
 _ONE_PRESS_SECONDS = 0.25
 
 
+class Interrupted(Exception):
+    """A signal ended the computation, which was saved before."""
+
+    def __init__(self, message: str, exit_code: int, signal: int | None = None) -> None:
+        super().__init__(message)
+        self.exit_code, self.signal = exit_code, signal
+
+
 class StopSignals:
     """While it is entered, true once a signal asked to stop. A second Ctrl-C stops at once.
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from idl_cli.errors import InputError
-from idl_cli.record.config_file import belongings
+from idl_cli.record.fingerprint import read_fingerprint
 from idl_core.training import Checkpoint
 from idl_datasets import Dataset, Normalisation, SeriesDataset
 
@@ -47,7 +47,7 @@ def as_trained(
         if isinstance(dataset, SeriesDataset):
             return dataset
         return dataset.normalised(Normalisation(own.mean, own.std))  # targets were not scaled then
-    shape = belongings(checkpoint)["input_shape"]
+    shape = read_fingerprint(checkpoint)["input_shape"]
     try:
         mean, std, center, scale = (tensor for tensor in kept if tensor is not None)
         if shape != dataset.input_shape:  # as many values, in another shape

@@ -23,6 +23,7 @@ from typing import Any
 
 import yaml
 
+from idl_cli.atomic_write import write_whole
 from idl_cli.errors import InputError
 from idl_cli.typed_words import typed_word
 
@@ -120,7 +121,9 @@ class RunDirectory:
     def discard(self) -> None:
         """Let go of the directory and remove it, where nothing came to be in it."""
         self.overrides.unlink(missing_ok=True)
-        remove_if_empty([self.figures, self.path])
+        for folder in (self.figures, self.path):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
         self.release()
 
     def release(self) -> None:
@@ -140,20 +143,6 @@ def own_words(typed: Sequence[str]) -> list[str]:
     return [word for word in typed if word.split("=")[0] not in ("trainer.resume", "sweep.resume")]
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Replace a file by another in one move, so that no reader and no crash sees half of it."""
-    scratch = path.with_name(f".{path.name}.part")
-    try:
-        with open(scratch, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(scratch, path)
-    except OSError:
-        scratch.unlink(missing_ok=True)
-        raise
-
-
 def finite(value: Any) -> Any:
     """The value with every NaN and infinity in it replaced by None."""
     if isinstance(value, float):
@@ -161,18 +150,6 @@ def finite(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: finite(inner) for key, inner in value.items()}
     return [finite(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def missing_folders(path: Path) -> list[Path]:
-    """`path` and those of its parents that do not exist yet, innermost first."""
-    return [folder for folder in (path, *path.parents) if not folder.exists()]
-
-
-def remove_if_empty(folders: Sequence[Path]) -> None:
-    """Remove those of the folders, innermost first, that have nothing in them."""
-    for folder in folders:
-        with contextlib.suppress(OSError):
-            folder.rmdir()
 
 
 def cannot_write(path: Path, error: OSError) -> InputError:

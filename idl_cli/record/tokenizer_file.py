@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from idl_cli.atomic_write import write_whole
 from idl_cli.errors import InputError
-from idl_cli.record.run_directory import write_whole
 from idl_datasets import DatasetError, Tokenizer, tokenizer_from_state
 
 NAME = "tokenizer.json"

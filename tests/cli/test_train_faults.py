@@ -16,7 +16,7 @@ import pytest
 import torch
 import wandb
 
-from idl_cli.record.loggers.metrics_file import MetricsRecord
+from idl_cli.record.loggers.metrics_file import MetricsLogger
 from idl_core.training import Callback, Checkpoint, CheckpointFolder, Plan, Progress
 
 from .conftest import Idl
@@ -170,7 +170,7 @@ def test_the_commit_is_that_of_the_code_that_was_started(
 def test_metrics_that_could_not_be_written_are_written_later(tmp_path: Path) -> None:
     """The kernel is asked to let no file grow, for a while."""
     said: list[str] = []
-    record = MetricsRecord(tmp_path / "metrics.jsonl", said.append)
+    record = MetricsLogger(tmp_path / "metrics.jsonl", said.append)
     record.on_start(Plan(9, 3, 0, 8))
     record.on_log(Progress(step=1), {"loss": 1.0})
     before = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -1,4 +1,4 @@
-"""What a model of a series is held against, and its picture: the persistence forecast's figures."""
+"""The persistence forecast, which a model of a series is compared with, and the picture of both."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from idl_core.training import Figures, Precision, Task, predict
 from idl_datasets import SeriesDataset, Split
 
-NAME = "forecast.png"
+FORECAST = "forecast.png"
 _CLOSE_UP = 200  # forecasts that are drawn large
 
 
-def persistence_figures(dataset: SeriesDataset, split: Split, task: Task) -> Figures:
-    """The task's figures of the forecast that nothing changes."""
+def persistence_metrics(dataset: SeriesDataset, split: Split, task: Task) -> Figures:
+    """The task's metrics of the persistence forecast: that nothing changes."""
     forecast = dataset.persistence(split)
     targets = split.targets()
     loss = task.loss(forecast, targets)

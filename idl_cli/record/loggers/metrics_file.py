@@ -1,4 +1,4 @@
-"""metrics.jsonl: every figure of a run, one JSON object a line. The newest, for summary.json."""
+"""metrics.jsonl: all metrics of a run, one JSON object a line."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-from idl_cli.record.run_directory import finite, write_whole
+from idl_cli.atomic_write import write_whole
+from idl_cli.record.run_directory import finite
 from idl_core.training.callbacks import Callback, Figures, Plan, Progress
 
 
-class MetricsRecord(Callback):
-    """Writes each report as `{"step", "epoch", "split", <figures>}`, at once.
+class MetricsLogger(Callback):
+    """Writes each report as `{"step", "epoch", "split", <metrics>}`, at once.
 
     What cannot be written, as the disk is full, is said once and waits in memory for the next time.
     """
@@ -22,7 +23,7 @@ class MetricsRecord(Callback):
         self._say = say
         self._file: IO[bytes] | None = None
         self._pending = b""
-        self._told = False
+        self._warned = False
 
     def on_start(self, plan: Plan) -> None:
         """Begin, or go on after the step of the checkpoint: what came later will come again."""
@@ -62,31 +63,9 @@ class MetricsRecord(Callback):
             while self._pending:
                 self._pending = self._pending[self._file.write(self._pending) :]
         except OSError as error:
-            if not self._told:
+            if not self._warned:
                 self._say(f"warning: {self.path} not written ({error.strerror}): trying again")
-            self._told = True
-
-
-class FactsRecord(Callback):
-    """Keeps how far a training has come, for the summary of one that fails."""
-
-    def __init__(self, facts: dict[str, Any]) -> None:
-        self._facts = facts
-
-    def on_start(self, plan: Plan) -> None:
-        first = {"epochs": plan.first_step // plan.steps_per_epoch, "steps": plan.first_step}
-        self._facts.update(first)
-
-    def on_tick(self, progress: Progress) -> None:
-        self._facts.update({"epochs": progress.epoch, "steps": progress.step})
-
-    def on_log(self, progress: Progress, figures: Figures) -> None:
-        self.on_tick(progress)
-        self._facts["train"] = figures
-
-    def on_evaluation(self, progress: Progress, split: str, figures: Figures, best: bool) -> None:
-        if split == "val" and best:
-            self._facts["val"] = figures
+            self._warned = True
 
 
 def _holds(line: str, plan: Plan) -> bool:

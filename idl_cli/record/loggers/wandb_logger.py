@@ -16,7 +16,9 @@ from shlex import quote
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from idl_cli.config.schema import TrainConfig, WandbConfig, as_plain
+from idl_cli.config.train_config import TrainConfig
+from idl_cli.config.training_options import WandbConfig
+from idl_cli.config.typed_settings import as_plain
 from idl_cli.record.run_directory import RunDirectory
 from idl_core.training.callbacks import Callback, Figures, Progress
 
@@ -25,7 +27,7 @@ INIT_SECONDS = 15.0
 FINISH_SECONDS = 60.0
 
 
-class WandbRecord(Callback):
+class WandbLogger(Callback):
     """One wandb run: figures as `<split>/<figure>` by step, its files in the run directory.
 
     Args:

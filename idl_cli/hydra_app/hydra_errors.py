@@ -46,9 +46,9 @@ def refusal(
         word = next((w for w in words if w.lstrip("+~").split("=")[0] in groups), "a group")
         return InputError(f"{word}: settings are written key=value, and groups group=choice")
     if match := re.search(r"Error merging override (\S+)", message):
-        cause = _first_line(str(error.__cause__ or ""))
+        cause = first_line(str(error.__cause__ or ""))
         return InputError(f"{match[1]}: {cause}")
-    return InputError(_first_line(message) or type(error).__name__)
+    return InputError(first_line(message) or type(error).__name__)
 
 
 def _unreadable(error: OverrideParseException, known: Mapping[str, Sequence[str]]) -> str:
@@ -57,7 +57,7 @@ def _unreadable(error: OverrideParseException, known: Mapping[str, Sequence[str]
         folder = f", as run={word}" if "run" in known and Path(word).is_dir() else ""
         return f"cannot read '{word}': settings are written key=value{folder}"
     detail = re.sub(r"^.*?(?=mismatched|token|extraneous|missing|no viable)", "", error.message)
-    return f"cannot read '{word}' ({_first_line(detail)}): quote special characters, key='\"...\"'"
+    return f"cannot read '{word}' ({first_line(detail)}): quote special characters, key='\"...\"'"
 
 
 def _files(group: str) -> list[Traversable]:
@@ -78,7 +78,7 @@ def _no_such_choice(error: MissingConfigException, known: Mapping[str, Sequence[
         if not option.startswith("_") and (option in valid or option not in ours or valid <= {""})
     ]
     if not missing:
-        return _first_line(str(error))
+        return first_line(str(error))
     if not group:
         return f"there is no configuration '{missing}'"
     if not options:
@@ -103,6 +103,7 @@ def _messages(error: BaseException) -> str:
     return f"{error}\n{cause}" if cause is not None else str(error)
 
 
-def _first_line(message: str) -> str:
+def first_line(message: str) -> str:
+    """The first line that is not empty, without the blanks around it."""
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     return lines[0] if lines else ""
