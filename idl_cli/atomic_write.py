@@ -1,4 +1,4 @@
-"""Writing a file so that nobody ever sees half of it."""
+"""Writing a file atomically."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Replace a file by another in one move, so that no reader and no crash sees half of it."""
+    """Replace a file in one move: no reader and no crash sees it half-written."""
     scratch = path.with_name(f".{path.name}.part")
     try:
         with open(scratch, "wb") as file:

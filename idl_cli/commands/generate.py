@@ -1,4 +1,4 @@
-"""`idl generate run=<dir> prompt=...`: text from a trained language model, as it comes."""
+"""`idl generate run=<dir> prompt=...`: print text that a trained language model continues."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ Continues a text with a run of model=attention or model=gpt, and prints it as it
 
 @dataclass(frozen=True)
 class GenerateConfig:
-    """Everything that `idl generate` is told."""
+    """The settings of `idl generate`."""
 
     run: str
     prompt: str = "\n"

@@ -1,4 +1,4 @@
-"""`idl train`: train a model. Nothing heavy is imported until the configuration is known good."""
+"""`idl train`: train a model. torch is imported only once the configuration has been checked."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def main(arguments: Sequence[str]) -> int:
 def train(config: DictConfig) -> float | None:
     """One job, as Hydra's launchers call it.
 
-    Returns: the monitored validation figure (of training, without a validation split), for sweepers
+    Returns: the monitored validation metric (of training, without a validation split), for sweepers
         to go by; None where the job failed.
     """
     from idl_cli.jobs.job import run_job

@@ -9,7 +9,7 @@ from typing import Annotated
 
 @dataclass(frozen=True)
 class Range:
-    """Bounds of a number; `open_low` and `open_high` leave the bound itself out."""
+    """An interval; `open_low` and `open_high` exclude the bound itself."""
 
     low: float = -math.inf
     high: float = math.inf

@@ -1,4 +1,4 @@
-"""From the options of the group data to the data set, and to the task that it sets."""
+"""From the options of the group data to the data set, and from that to the task (loss, metrics)."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def build_dataset(
 
 
 def build_task(dataset: Dataset, monitor: str = "loss") -> Task:
-    """The task of a data set, on its device.
+    """The task of a data set: its loss and metrics, on its device.
 
-    Raises: InputError where `monitor` is none of its figures.
+    Raises: InputError where `monitor` is none of its metrics.
     """
     task = TASKS[dataset.task]
-    if dataset.task == "regression":  # figures in the data's own units
+    if dataset.task == "regression":  # metrics in the data's own units
         task = Regression(dataset.normalisation.center, dataset.normalisation.scale)
     if isinstance(dataset, TextDataset):
         task = Language(dataset.chars_per_token)

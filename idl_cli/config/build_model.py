@@ -1,7 +1,7 @@
-"""From the options of the group model to the model: the one registry of models.
+"""From the options of the group model to the model: the registry of models.
 
-Every model has a class of options in model_options.py and, here, the function that builds it. What
-is built can therefore only be what stands here, whoever wrote the configuration.
+Every model has a class of options in model_options.py and, here, the function that builds it. A
+configuration from elsewhere can therefore build nothing but these.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _WELLPOSED = {
 
 
 def _equilibrium(config: ImplicitOptions) -> dict[str, Any]:
-    """What an equilibrium is told, whichever model it is part of."""
+    """The arguments of an equilibrium layer, whichever model it is part of."""
     return {
         "f": _WELLPOSED[config.wellposed],
         "no_D": config.no_D,
@@ -170,7 +170,7 @@ def _features(dataset: Dataset) -> int:
 
 
 def try_once(model: nn.Module, dataset: Dataset) -> None:
-    """Solve for one sample. Raises: InputError where the kernel that was asked for cannot."""
+    """Solve for one sample. Raises: InputError where the chosen kernel cannot."""
     inputs, _ = dataset.train.batch(torch.zeros(1, dtype=torch.long, device=dataset.train.x.device))
     try:
         with torch.no_grad():
@@ -180,5 +180,5 @@ def try_once(model: nn.Module, dataset: Dataset) -> None:
 
 
 def count_parameters(model: nn.Module) -> int:
-    """How many numbers training can change."""
+    """The number of trainable parameters."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)

@@ -1,4 +1,4 @@
-"""From the options of `idl sim` to its solver and its model: the one registry of solvers."""
+"""From the options of `idl sim` to its solver and its model: the registry of solvers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from idl_cli.config.sim_options import SIMConfig, SolverConfig
+from idl_cli.config.sim_config import SIMConfig, SolverConfig
 from idl_cli.config.typed_settings import as_plain
 from idl_cli.errors import InputError
 from idl_core.sim import SIM

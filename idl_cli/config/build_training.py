@@ -1,4 +1,4 @@
-"""From the options of optimizer, scheduler and trainer to what `fit` takes."""
+"""From the options of optimizer, scheduler and trainer to the objects that `fit` takes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from idl_core.training import Schedule, Settings, constant, cosine, step_decay
 def build_optimizer(
     config: OptimizerConfig, parameters: Iterable[nn.Parameter]
 ) -> torch.optim.Optimizer:
-    """The optimizer, in torch's fused form: for models this small the step itself costs time."""
+    """The optimizer, in torch's fused form: a small model's step takes little more."""
     match config:
         case SGDConfig():
             return uncompiled(torch.optim.SGD)(
@@ -52,7 +52,7 @@ def build_optimizer(
 
 
 def build_schedule(config: SchedulerConfig, total_steps: int, steps_per_epoch: int) -> Schedule:
-    """The factor on the learning rate, step by step."""
+    """The factor on the learning rate as a function of the step."""
     match config:
         case CosineConfig():
             return cosine(total_steps, config.warmup_steps, config.final)
@@ -64,7 +64,7 @@ def build_schedule(config: SchedulerConfig, total_steps: int, steps_per_epoch: i
 
 
 def build_settings(config: TrainerConfig, seed: int) -> Settings:
-    """The trainer's group as what `fit` takes."""
+    """The settings of `fit`."""
     return Settings(
         batch_size=config.batch_size,
         eval_batch_size=config.eval_batch_size,

@@ -1,4 +1,4 @@
-"""The options of the group data: a class for each kind of data set, told apart by `name`.
+"""The options of the group data: a class for each kind of data set, chosen by `name`.
 
 To add a data set: its name here, a file in conf/data/, and the data set itself in datasets/.
 """
@@ -13,7 +13,7 @@ from idl_cli.config.bounds import Count, Fraction, Natural, OpenFraction
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Samples without an order: pictures and arrays; `path` for the user's own."""
+    """Pictures and arrays; `path` is the user's own file or folder."""
 
     name: Literal[
         "digits", "mnist", "fashion_mnist", "cifar10", "image_folder", "arrays"
@@ -26,7 +26,7 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class SpikyConfig:
-    """The synthetic series, made from the seed."""
+    """The synthetic series, generated from the seed."""
 
     name: Literal["spiky"] = "spiky"
     look_back: Count = 60
@@ -68,7 +68,7 @@ AnyDataConfig = DataConfig | SpikyConfig | TimeSeriesConfig | TextConfig
 
 @dataclass(frozen=True)
 class EvalDataConfig:
-    """The data of an evaluation; what is null is as it was in training."""
+    """The data of an evaluation; null means as in training."""
 
     name: str | None = None
     root: str | None = None

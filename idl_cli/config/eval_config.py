@@ -1,4 +1,4 @@
-"""The whole configuration of `idl eval`, typed."""
+"""The configuration of `idl eval` as a typed object."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from idl_cli.config.training_options import check_device, check_run_name
 
 @dataclass(frozen=True)
 class EvalConfig:
-    """Everything that `idl eval` is told."""
+    """The configuration of `idl eval`."""
 
     run: str
     name: str

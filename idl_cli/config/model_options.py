@@ -1,4 +1,4 @@
-"""The options of the group model: a class for each model, told apart by `name`.
+"""The options of the group model: a class for each model, chosen by `name`.
 
 To add a model: a class here and in `ModelConfig`, its builder in build_model.py, a file in
 conf/model/.
@@ -17,7 +17,10 @@ Kernel = Literal["auto", "torch", "triton"]
 
 @dataclass(frozen=True)
 class ImplicitOptions:
-    """See `idl_core.models.ImplicitModel`. The model's own class gives name and sizes."""
+    """The options of an equilibrium layer: see `idl_core.models.ImplicitModel`.
+
+    Subclasses, which are the models that have one, add the name and the sizes.
+    """
 
     name: str = ""
     hidden_dim: Count = 1
@@ -130,7 +133,7 @@ class AttentionConfig:
 
 @dataclass(frozen=True)
 class GPTConfig:
-    """The explicit GPT: equal to attention in everything but the heads."""
+    """The explicit GPT: the same architecture with ordinary attention heads."""
 
     name: Literal["gpt"] = "gpt"
     n_layer: Count = 4
@@ -165,7 +168,7 @@ def check_rank(rank: int | None, is_low_rank: bool, of: str, size: int) -> None:
 
 
 def check_heads(n_embd: int, n_head: int) -> None:
-    """Raise ValueError unless the heads share the width evenly."""
+    """Raise ValueError unless n_embd is a multiple of n_head."""
     if n_embd % n_head:
         near = max(n_head, round(n_embd / n_head) * n_head)
         raise ValueError(f"n_embd={n_embd}: it must be a multiple of n_head={n_head}, as {near} is")

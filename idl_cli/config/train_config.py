@@ -1,6 +1,6 @@
-"""The whole configuration of `idl train`, typed.
+"""The configuration of `idl train` as a typed object.
 
-The YAML in conf/ gives the same keys their values; a test holds the two together.
+conf/ has the same keys with their default values; a test compares the two.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from idl_cli.config.typed_settings import read_settings
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Everything that `idl train` is told."""
+    """The configuration of `idl train`."""
 
     name: str
     model: ModelConfig
@@ -56,10 +56,10 @@ def train_config(values: object) -> TrainConfig:
 
 
 def check_model_takes(model: ModelConfig, data: AnyDataConfig) -> None:
-    """Raise ValueError where data of this kind mean nothing to the model.
+    """Raise ValueError where the model cannot read data of this kind.
 
-    The vector models read a window of a series as a vector; arrays can hold sequences, so that only
-    their shape tells.
+    The vector models read a window of a series as a vector. Arrays can hold sequences: whether they
+    do is seen when they are loaded.
     """
     is_text = isinstance(data, TextConfig)
     is_series = isinstance(data, SpikyConfig | TimeSeriesConfig)

@@ -69,7 +69,7 @@ class StepConfig:
 
 @dataclass(frozen=True)
 class TrainerConfig:
-    """How long, how, and on what; see `idl_core.training.Settings`."""
+    """Duration, batches, precision, devices; see also `idl_core.training.Settings`."""
 
     max_epochs: Count | None = 20
     max_steps: Count | None = None
@@ -107,21 +107,21 @@ class TrainerConfig:
 
 @dataclass(frozen=True)
 class SweepConfig:
-    """What `-m` is told beside its jobs."""
+    """The options of a sweep (-m)."""
 
     resume: str | None = None
 
 
 @dataclass(frozen=True)
 class NoLoggerConfig:
-    """The local record alone."""
+    """Only the run directory."""
 
     name: Literal["none"] = "none"
 
 
 @dataclass(frozen=True)
 class WandbConfig:
-    """Weights & Biases beside the local record."""
+    """Weights & Biases in addition to the run directory."""
 
     name: Literal["wandb"] = "wandb"
     mode: Literal["auto", "online", "offline"] = "auto"
@@ -137,7 +137,7 @@ LoggerConfig = NoLoggerConfig | WandbConfig
 
 
 def check_run_name(name: str) -> None:
-    """Raise ValueError unless `name` can be part of a folder's name, and of that one only."""
+    """Raise ValueError unless `name` is fit to be part of a folder's name."""
     if not re.fullmatch(r"[A-Za-z0-9][\w.,=+@-]{0,99}", name, re.ASCII):
         raise ValueError(
             f"name={' '.join(name.split())[:60]!r}: it names a folder; use letters, digits and "
@@ -146,6 +146,6 @@ def check_run_name(name: str) -> None:
 
 
 def check_device(device: str) -> None:
-    """Raise ValueError unless `device` is written like one."""
+    """Raise ValueError unless `device` is auto, cpu, cuda or cuda:<number>."""
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
         raise ValueError(f"device={device}: choose auto, cpu, cuda or cuda:<number>")

@@ -1,7 +1,8 @@
-"""Reading plain values (out of YAML, out of what was typed) into dataclasses, or one line why not.
+"""Plain values (from YAML or the command line) checked and read into dataclasses.
 
-Nothing here can run code: values become numbers, words, lists of these, and our own dataclasses. A
-`_target_`, by which Hydra would call anything, is refused wherever it stands.
+A wrong value is an InputError: one line that names its key and what would be right. Nothing here
+can run code: values become numbers, words, lists of these, and our own dataclasses. A `_target_`,
+by which Hydra would call anything, is refused anywhere.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ T = TypeVar("T")
 
 
 def read_settings(kind: type[T], values: object, key: str = "") -> T:
-    """The dataclass `kind` out of nested plain values, every one of them checked.
+    """Read nested plain values into the dataclass `kind`, checking every one.
 
     Args:
         key: dotted path of `values`, for messages.
@@ -61,7 +62,7 @@ def read_settings(kind: type[T], values: object, key: str = "") -> T:
 
 
 def read_value(hint: Any, value: object, key: str) -> Any:
-    """One value of the type that an annotation asks for. Raises: InputError."""
+    """Read one value as the type of an annotation. Raises: InputError."""
     origin = get_origin(hint)
     if origin is Annotated:
         inner, *bounds = get_args(hint)
@@ -88,7 +89,7 @@ def read_value(hint: Any, value: object, key: str) -> Any:
 
 
 def unknown_key(key: str, known: list[str]) -> str:
-    """The line about a key that is not among `known` ones, with the one that was meant."""
+    """The message about a key that is not among `known` ones, with its closest match."""
     parent, _, name = key.rpartition(".")
     siblings = {other.rpartition(".")[2]: other for other in known if _parent(other) == parent}
     namesakes = [other for other in known if other.rpartition(".")[2] == name]
@@ -102,7 +103,7 @@ def unknown_key(key: str, known: list[str]) -> str:
 
 
 def _option(options: list[Any], value: object, key: str) -> Any:
-    """Of a group's options (classes with a `name` of their own) the one that `value` names."""
+    """The option of a group (a class with a `name`) that `value` chooses."""
     if len(options) == 1:
         return options[0]
     by_name = {name: option for option in options for name in names_of(option)}
@@ -143,7 +144,7 @@ def _plain(kind: type, value: object, key: str) -> Any:
 
 
 def names_of(option: type) -> tuple[str, ...]:
-    """The names that a group's option goes by: one class can stand for several; else ('',)."""
+    """The names of a group's option (one class can have several); ('',) for other classes."""
     hint = annotations_of(option).get("name")
     return get_args(hint) if get_origin(hint) is Literal else ("",)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from idl_cli.display.tables import Column, print_table
-from idl_core.training import Figures
+from idl_core.training import Metrics
 
 
-def print_results(rows: Mapping[str, Figures]) -> None:
-    """Print figures, one row a split (or forecast), one column a figure of the first row."""
+def print_results(rows: Mapping[str, Metrics]) -> None:
+    """Print metrics, one row a split (or forecast), one column a metric of the first row."""
     columns = [Column("", list(rows))]
     for name in next(iter(rows.values())):
         columns.append(Column(name, [_cell(row.get(name)) for row in rows.values()], number=True))

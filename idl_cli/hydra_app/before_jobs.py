@@ -15,8 +15,8 @@ from idl_cli.errors import InputError
 from idl_cli.hydra_app.hydra_job import plain_values
 from idl_cli.hydra_app.invocation import Invocation, current
 from idl_cli.hydra_app.plugins import check_plugins, is_pool, set_direction
-from idl_cli.hydra_app.sweep import take_refusals
 from idl_cli.hydra_app.sweep_folder import claim_sweep, is_typed, named_folder, resumed_sweep
+from idl_cli.hydra_app.sweep_jobs import take_refusals
 from idl_cli.processes.ranks import Ranks
 
 

@@ -1,4 +1,4 @@
-"""What Hydra would compose more often than it has to, each time a tenth of a second or more."""
+"""Patches of Hydra that avoid composing the same configuration several times."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _MAY_SET_MODE = re.compile(r"\+*hydra(\.mode|\.searchpath)?=")
 
 
 def compose_a_run_once() -> None:
-    """Have Hydra not compose a run a first time only to see whether its files set `hydra.mode`.
+    """Patch `Hydra.get_mode`: do not compose the configuration just to look up `hydra.mode`.
 
-    None of ours does: a word may, or a file of the user's.
+    None of our files sets it. What was typed may, and files of the user's: then Hydra looks.
     """
     Hydra.get_mode = _mode  # type: ignore[method-assign]
 
@@ -35,10 +35,10 @@ def _mode(self: Hydra, config_name: str | None, overrides: list[str]) -> Any:
 
 
 def copy_no_schema() -> None:
-    """Have Hydra not copy all schemas each time that it looks for files, for --help 100 times.
+    """Patch `ConfigRepository.__deepcopy__`: share the registered schemas instead of copying them.
 
-    It copies a repository to give the copy other sources, in a new list; what it loads from them
-    it copies then.
+    Hydra copies a repository to give the copy another list of sources (for --help 100 times), and
+    copies what it loads from them as well.
     """
     ConfigRepository.__deepcopy__ = _copy  # type: ignore[attr-defined]
 
@@ -48,7 +48,7 @@ def _copy(repository: ConfigRepository, memo: dict[int, Any]) -> ConfigRepositor
 
 
 def validate_each_shape_once() -> None:
-    """Have Hydra compose in advance not every job of a sweep but one of each shape.
+    """Patch `Sweeper.validate_batch_is_legal`: of jobs with the same keys compose one in advance.
 
     Jobs that choose the same from the groups and set the same keys differ in values alone, which
     Hydra does not judge. Each job is composed once more where it runs: for a hundred tiny

@@ -1,4 +1,4 @@
-"""What Hydra and OmegaConf raise about wrong input, as one line that says what would be right."""
+"""Errors of Hydra and OmegaConf about wrong input, turned into one line that says what is right."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError, Va
 def refusal(
     error: Exception, known: Mapping[str, Sequence[str]], words: Sequence[str]
 ) -> InputError:
-    """The InputError that says in one line what an error of the composition means.
+    """The InputError, in one line, for an error of the composition.
 
     Args:
         known: every dotted key that the command's configuration can have, and in which options.

@@ -1,4 +1,4 @@
-"""One job, as Hydra's launchers call it: from Hydra's configuration to a job, and back."""
+"""Running one job that Hydra has composed, in this process or in one of a launcher's."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from idl_cli.errors import InputError
 from idl_cli.hydra_app.invocation import current
 from idl_cli.hydra_app.plugins import is_pool
-from idl_cli.hydra_app.sweep import note_refusal
+from idl_cli.hydra_app.sweep_jobs import note_refusal
 from idl_cli.jobs.request import JobOutcome, JobRequest
 
 
 def run_hydra_job(config: DictConfig, run: Callable[[JobRequest], JobOutcome]) -> float | None:
-    """Run the job that Hydra has composed, and report a failure to the invocation.
+    """Run a composed job, and report its failure to the invocation.
 
     Returns: what a sweeper goes by; None where the job failed.
     """

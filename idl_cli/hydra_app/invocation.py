@@ -1,4 +1,4 @@
-"""The command that is running under Hydra: what its jobs and Hydra's callbacks report to it."""
+"""The state of the command that is running under Hydra, which jobs and callbacks report to."""
 
 from __future__ import annotations
 

@@ -23,7 +23,8 @@ from idl_cli.hydra_app.faster_composition import (
 from idl_cli.hydra_app.hydra_errors import COMPOSITION_ERRORS, first_line, refusal
 from idl_cli.hydra_app.invocation import Invocation, invocation
 from idl_cli.hydra_app.plugins import launcher_errors, prefer_own_choices
-from idl_cli.hydra_app.sweep import conclude_sweep, read_jobs
+from idl_cli.hydra_app.sweep_end import conclude_sweep
+from idl_cli.hydra_app.sweep_jobs import read_jobs
 from idl_cli.record.run_directory import cannot_write
 from idl_cli.typed_words import typed_word
 
@@ -90,7 +91,7 @@ def _run(
     except COMPOSITION_ERRORS as error:
         if type(error) is not ValueError or not _has_failed(running.sweep):
             raise refusal(error, known, words) from error
-        # A search that has nothing to choose from: the table tells of its trials.
+        # A search that has nothing to choose from: the table has its trials.
         print(f"idl: the search gave up: {_named(error)}", file=sys.stderr)
     except launcher_errors() as error:
         if running.sweep is None:

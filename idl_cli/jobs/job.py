@@ -1,4 +1,4 @@
-"""A job of a command that computes: its run directory, its summary, and its end."""
+"""A job: its run directory and its summary, and recording how it ended."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from idl_cli.display.screen import Screen, SilentScreen, make_screen
+from idl_cli.display.progress import Screen, SilentScreen, make_screen
 from idl_cli.errors import InputError, RunFailed
 from idl_cli.jobs.request import JobOutcome, JobRequest
 from idl_cli.processes.ranks import Ranks
@@ -21,7 +21,7 @@ from idl_cli.typed_words import typed_word
 
 @dataclass
 class Job:
-    """What a command has to work with.
+    """The state of a running job.
 
     Attributes:
         stop: true once a signal asked to stop; the job enters it where it can save.
@@ -38,7 +38,7 @@ class Job:
 
     @classmethod
     def of(cls, command: str, request: JobRequest) -> Job:
-        """The job that was asked for, in this process."""
+        """The job of a request, with the screen and the signals that suit this process."""
         ranks = Ranks.of_environment()
         silent = ranks is not None and ranks.rank > 0
         pooled = request.in_pool and request.sweep is not None
@@ -57,12 +57,12 @@ class Job:
 
     @property
     def resume_command(self) -> str:
-        """What is typed to go on with the run where it is stopped."""
+        """The command that resumes the run."""
         assert self.directory is not None
         return f"idl {self.command} {typed_word('trainer.resume', self.directory.shown)}"
 
     def say_test_metrics(self) -> None:
-        """One line: a sweep ends in a table of its own."""
+        """Say the test metrics of a sweep's job in one line."""
         metrics = "  ".join(f"{name} {value:.4g}" for name, value in self.summary.test.items())
         self.screen.say(f"job {self.number} done: test {metrics}")
 
@@ -159,7 +159,7 @@ def _failed(job: Job, error: Exception) -> JobOutcome:
 
 
 def _as_new(values: dict[str, Any]) -> dict[str, Any]:
-    """The values without how this attempt began."""
+    """The configuration without trainer.resume and sweep.resume."""
     groups = {key: values[key] for key in ("trainer", "sweep") if key in values}
     return values | {key: group | {"resume": None} for key, group in groups.items()}
 

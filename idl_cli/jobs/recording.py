@@ -1,4 +1,4 @@
-"""A job's run directory, new or gone on with, and the loggers that write into it."""
+"""Opening a job's run directory, new or to be resumed, and its loggers."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def open_directory(
     begin: Continuation[Config],
     checkpoints: Callable[[RunDirectory], CheckpointFolder | None],
 ) -> tuple[RunDirectory, bool]:
-    """A new run directory, or the one to go on in, with the configuration written down.
+    """Open a new run directory or the one to resume, and write the configuration into it.
 
     Args:
         checkpoints: of what is trained in a directory; None where nothing is.
 
     Returns: it, and whether there is a checkpoint to go on from.
-    Raises: InputError where it cannot be had or gone on with; nothing in it is touched then.
+    Raises: InputError where it is in use, or cannot be resumed; nothing in it is touched then.
     """
     resume = False
     if begin.old is None:

@@ -1,6 +1,6 @@
-"""What a job is asked to do, and how it ended: all that a command and Hydra's part need to know.
+"""The interface between hydra_app, which composes jobs, and jobs, which run them.
 
-Nothing heavy is imported here: it is read before torch is loaded.
+Nothing heavy is imported here: hydra_app loads it before torch.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Going on with a run: which one, and what may be changed while doing so.
+"""Resuming a run: which one, and which settings may change.
 
-A resumed run goes on in its own directory, with its own configuration; of what is typed beside
-`trainer.resume=` only that counts which leaves the steps already made valid.
+A resumed run goes on in its own directory, with its own configuration. Settings typed beside
+`trainer.resume=` may change only what does not alter the steps already made.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Generic
 
 from idl_cli.config.data_options import SpikyConfig
-from idl_cli.config.sim_options import SimConfig
+from idl_cli.config.sim_config import SimConfig
 from idl_cli.config.training_options import SweepConfig
 from idl_cli.config.typed_settings import as_plain, read_settings
 from idl_cli.errors import InputError
@@ -51,7 +51,7 @@ SOLVED_ANEW = ("model", "solver")
 
 @dataclass(frozen=True)
 class Continuation(Generic[Config]):
-    """What a job is to do: with which configuration, in which earlier run's directory, if any.
+    """How a job begins: its configuration, and the earlier run that it resumes, if any.
 
     Attributes:
         words: what was typed for the run, in this attempt and before.
@@ -65,7 +65,7 @@ class Continuation(Generic[Config]):
 
 
 def continuation(request: JobRequest, config: Config) -> Continuation[Config]:
-    """How `trainer.resume`, `sweep.resume` and the cluster want a job to begin.
+    """Decide from `trainer.resume`, `sweep.resume` and the cluster how a job begins.
 
     Args:
         config: as it would be were it new.
@@ -93,7 +93,7 @@ def continuation(request: JobRequest, config: Config) -> Continuation[Config]:
 def _changed(
     config: Config, old: Path, composed: Mapping[str, Any], typed: Sequence[str]
 ) -> Continuation[Config]:
-    """A run to go on with as it was, but for what was typed now."""
+    """Resume a run with its own configuration and the settings typed now."""
     before: list[str] = read_overrides(old)
     newest = {word.split("=")[0]: word for word in before}
     words: list[str] = [word for word in own_words(typed) if newest.get(word.split("=")[0]) != word]
@@ -102,7 +102,7 @@ def _changed(
 
 
 def _same_again(config: Config, typed: Sequence[str], output: Path) -> Continuation[Config]:
-    """The same command once more, over what there is of its run.
+    """Resume a run by the same command.
 
     What was learnt belongs to the configuration that was written down; where nothing was yet, that
     may be of an attempt that was refused.
@@ -114,7 +114,7 @@ def _same_again(config: Config, typed: Sequence[str], output: Path) -> Continuat
 def _sweep_job(
     config: Config, typed: Sequence[str], output: Path, job: int
 ) -> Continuation[Config]:
-    """A job of a sweep that was run before, to its end or not."""
+    """Resume a job of an earlier sweep, or take its value if it is complete."""
     if not holds_run(output):
         return Continuation(as_new(config), own_words(typed))
     before = read_overrides(output)
@@ -131,7 +131,7 @@ def _sweep_job(
 
 
 def has_learnt(run: Path) -> bool:
-    """Whether a run directory holds anything that was learnt, and with which configuration."""
+    """Whether a run directory has a checkpoint, and the configuration that it belongs to."""
     learnt = (run / folder for folder in TRAINED)
     return (run / "config.yaml").exists() and any(any(f.glob("*.safetensors")) for f in learnt)
 
@@ -146,7 +146,7 @@ def requeued(request: JobRequest) -> bool:
 
 
 def as_new(config: Config) -> Config:
-    """The configuration as it is written down: good from any folder, without how it began."""
+    """The configuration for config.yaml: absolute paths, and no trainer.resume or sweep.resume."""
     trainer, data = dataclasses.replace(config.trainer, resume=None), config.data
     if not isinstance(data, SpikyConfig) and data.path is not None:
         path = Path(data.path).expanduser().absolute()
@@ -155,7 +155,7 @@ def as_new(config: Config) -> Config:
 
 
 def resumed_config(saved: Config, composed: Mapping[str, Any], typed: Sequence[str]) -> Config:
-    """The run's own configuration with what was typed put into it.
+    """The run's own configuration with the typed settings changed.
 
     Raises: InputError for a change that the steps already made would not survive.
     """

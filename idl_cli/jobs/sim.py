@@ -8,8 +8,9 @@ import shutil
 from torch import Tensor, nn
 
 from idl_cli.config.build_sim import build_solver
-from idl_cli.config.sim_options import SimConfig, sim_config
-from idl_cli.display.sim_results import draw_figures, print_learned
+from idl_cli.config.sim_config import SimConfig, sim_config
+from idl_cli.display.sim_figures import draw_figures
+from idl_cli.display.sim_table import print_learned
 from idl_cli.errors import InputError
 from idl_cli.jobs.job import Job
 from idl_cli.jobs.recording import open_directory, recording
@@ -23,7 +24,7 @@ from idl_cli.record.sim_checkpoint import save_sim_model
 from idl_cli.typed_words import typed_word
 from idl_core.sim import SIM
 from idl_core.sim.solvers import ADMMMultiGPUSolver, BaseSolver
-from idl_core.training import Figures, Progress, evaluate
+from idl_core.training import Metrics, Progress, evaluate
 
 
 def compute(job: Job) -> float:
@@ -80,8 +81,8 @@ def _record(
     teacher: Teacher,
     sim: SIM,
     directory: RunDirectory,
-    taught: Figures,
-    learned: dict[str, Figures],
+    taught: Metrics,
+    learned: dict[str, Metrics],
 ) -> None:
     """Save the model, draw its figures, fill in the summary, and show it all."""
     kept = _save(job, config, teacher, sim, directory)
@@ -137,7 +138,7 @@ class _Predictor(nn.Module):
         return self.sim(inputs)
 
 
-def _evaluate(sim: SIM, teacher: Teacher) -> dict[str, Figures]:
+def _evaluate(sim: SIM, teacher: Teacher) -> dict[str, Metrics]:
     """Metrics of the split that runs are ranked on, which comes first, and of the test split."""
     components = teacher.components
     data, trainer = components.dataset, components.config.trainer

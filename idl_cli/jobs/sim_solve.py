@@ -1,4 +1,4 @@
-"""The solve of `idl sim`: from a teacher's states to the implicit model that has them."""
+"""The solve of `idl sim`: from a teacher's states to an implicit model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from idl_cli.config.build_sim import build_sim
-from idl_cli.config.sim_options import SIMConfig, SimConfig
+from idl_cli.config.sim_config import SIMConfig, SimConfig
 from idl_cli.errors import InputError, RunFailed
 from idl_cli.jobs.job import Job
 from idl_cli.jobs.teacher import Teacher
@@ -133,7 +133,7 @@ def _stopped(job: Job, stop: StopSignals) -> Interrupted:
 
 
 def _scaled(job: Job, wanted: bool, network: nn.Module, sim: SIM, inputs: _Inputs) -> nn.Module:
-    """The teacher with its layers in the ball, where that leaves its outputs as they are."""
+    """The teacher rescaled so that its layers' norms are at most the radius, with equal outputs."""
     if not wanted or not sim.radius:
         return network
     try:

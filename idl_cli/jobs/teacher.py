@@ -1,4 +1,4 @@
-"""The network whose states `idl sim` learns from: trained here, or by an earlier run."""
+"""The teacher: the network whose states `idl sim` learns from, trained here or an earlier run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import nn
 
 from idl_cli.config.data_options import DataConfig
 from idl_cli.config.model_options import CNNConfig, MLPConfig
-from idl_cli.config.sim_options import RunConfig, SimConfig
+from idl_cli.config.sim_config import RunConfig, SimConfig
 from idl_cli.config.train_config import TrainConfig
 from idl_cli.errors import InputError
 from idl_cli.jobs.job import Job
@@ -29,12 +29,12 @@ from idl_cli.record.checkpoints import (
 from idl_cli.record.config_file import recorded_config
 from idl_cli.record.finder import existing_run
 from idl_cli.record.run_directory import RunDirectory
-from idl_core.training import Callback, CheckpointFolder, Figures, evaluate
+from idl_core.training import Callback, CheckpointFolder, Metrics, evaluate
 
 
 @dataclass
 class Teacher:
-    """A network on its device, ready to give states.
+    """The teacher on its device.
 
     Attributes:
         config: what it is.
@@ -55,7 +55,7 @@ class Teacher:
 def find_teacher(
     job: Job, begin: Continuation[SimConfig]
 ) -> tuple[Continuation[SimConfig], Teacher]:
-    """The teacher that the configuration names, built on its device, and loaded if it is a run's.
+    """Build the teacher of the configuration, and load its weights if it is an earlier run.
 
     Returns: the configuration too, with the teacher's run as it is found from anywhere, and with
         its data where none were typed.
@@ -95,7 +95,7 @@ def find_teacher(
 
 
 def teacher_checkpoints(teacher: Teacher, directory: RunDirectory) -> CheckpointFolder | None:
-    """Those of its training in this run; None where an earlier run has trained it."""
+    """The checkpoints of its training in this run; None where it is an earlier run."""
     if teacher.trained_in is not None:
         return None
     return checkpoint_folder(directory.teacher, teacher.config, teacher.components.dataset)
@@ -108,7 +108,7 @@ def train_teacher(
     stop: StopSignals,
     directory: RunDirectory,
     resume: bool,
-) -> Figures:
+) -> Metrics:
     """Train it, unless it is trained already. Returns: its metrics on the test split.
 
     Raises: InputError, RunFailed, Interrupted.

@@ -30,7 +30,7 @@ from idl_cli.record.checkpoints import checkpoint_folder, resumed_checkpoint
 from idl_cli.record.run_directory import RunDirectory
 from idl_cli.record.summary import RunSummary
 from idl_cli.record.tokenizer_file import write_tokenizer
-from idl_core.training import Callbacks, CheckpointFolder, Figures, FitResult
+from idl_core.training import Callbacks, CheckpointFolder, FitResult, Metrics
 from idl_datasets import TextDataset
 
 
@@ -81,7 +81,7 @@ def _train(
     stop: StopSignals,
     ranks: JoinedRanks | None,
 ) -> TrainingOutcome:
-    """Train in the run directory, with whoever shares the training, and record it."""
+    """Train in the run directory, with workers or ranks if there are any, and record it."""
     with _training(job, begin, components, stop) as (context, callbacks):
         if ranks is not None:
             ranks.give(SharedPlaces.of(context))
@@ -101,7 +101,7 @@ def _train(
 def _training(
     job: Job, begin: Continuation[TrainConfig], components: TrainingComponents, stop: StopSignals
 ) -> Iterator[tuple[TrainingContext, Callbacks]]:
-    """Open the run directory and what records the training in it."""
+    """Open the run directory and the loggers of the training."""
     model, dataset = begin.config.model, components.dataset
 
     def checkpoints(run: RunDirectory) -> CheckpointFolder:
@@ -147,13 +147,13 @@ def _summarise(summary: RunSummary, outcome: TrainingOutcome) -> None:
     summary.persistence = outcome.persistence or None
 
 
-def _ordered(metrics: Figures, like: Figures) -> Figures:
-    """The metrics in the order of others: a checkpoint keeps them in that of the alphabet."""
+def _ordered(metrics: Metrics, like: Metrics) -> Metrics:
+    """Sort metrics like others: a checkpoint keeps them in alphabetical order."""
     return {name: metrics[name] for name in (*like, *metrics) if name in metrics}
 
 
 def _show(job: Job, result: FitResult) -> None:
-    """The table of results; in a sweep one line, as the sweep ends in a table of its own."""
+    """Print the table of results; in a sweep one line, as the sweep ends in its own table."""
     summary = job.summary
     if job.number is not None:
         job.say_test_metrics()

@@ -46,7 +46,7 @@ def choose_devices(trainer: TrainerConfig) -> list[torch.device]:
 
 
 def devices_name(devices: list[torch.device]) -> str:
-    """The devices for a record: 'cpu', '2 x cpu', 'cuda: <its name>'."""
+    """The devices as summary.json names them: 'cpu', '2 x cpu', 'cuda: <its name>'."""
     name = device_name(devices[0])
     return name if len(devices) == 1 else f"{len(devices)} x {name.replace(':0', '', 1)}"
 
@@ -61,7 +61,7 @@ def threads_of_each(count: int) -> int | None:
 
 
 def choose_device(name: str, key: str = "trainer.device") -> torch.device:
-    """The device that a name stands for. Raises: InputError where there is no such device."""
+    """The torch device of a name. Raises: InputError where there is no such device."""
     count = torch.cuda.device_count()
     if name == "auto":
         return torch.device("cuda" if count else "cpu")
@@ -73,7 +73,7 @@ def choose_device(name: str, key: str = "trainer.device") -> torch.device:
 
 
 def device_name(device: torch.device) -> str:
-    """The device for a record: 'cpu', or 'cuda: <its name>'."""
+    """The device as summary.json names it: 'cpu', or 'cuda: <its name>'."""
     if device.type == "cuda":
         return f"{device}: {torch.cuda.get_device_name(device)}"
     return str(device)

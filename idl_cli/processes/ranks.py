@@ -29,7 +29,7 @@ class Ranks:
 
     @classmethod
     def of_environment(cls) -> Ranks | None:
-        """What torchrun or srun say; None for a process on its own."""
+        """From the variables of torchrun or srun; None for a process on its own."""
         env = os.environ
         if int(env.get("WORLD_SIZE") or 1) > 1 and "RANK" in env:
             return cls(
@@ -46,7 +46,7 @@ class Ranks:
         return None
 
     def device(self, devices: list[torch.device]) -> torch.device:
-        """The device of this rank, of those that the configuration stands for on each machine.
+        """The device of this rank, among those that the configuration chooses on each machine.
 
         Raises: InputError where it asks for another number of workers than there are.
         """
@@ -166,7 +166,7 @@ def process_group(
 
 
 def _complete_environment(ranks: Ranks) -> None:
-    """What srun does not say and torch needs."""
+    """Set the variables that torch needs and srun does not set."""
     env = os.environ
     env.setdefault("RANK", str(ranks.rank))
     env.setdefault("WORLD_SIZE", str(ranks.count))

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from idl_core.training import Callback, Figures, Plan, Progress
+from idl_core.training import Callback, Metrics, Plan, Progress
 
 _LONGEST = 3000  # of a text: a line that fits into the pipe's buffer is written in one piece
 
@@ -28,11 +28,11 @@ class WorkerChannel:
         os.write(self._descriptor, (json.dumps({"kind": kind, **content}) + "\n").encode())
 
     def say(self, text: str) -> None:
-        """A line for the user."""
+        """Send a line for the user."""
         self.send("say", text=text[:_LONGEST])
 
     def fail(self, error: Exception) -> None:
-        """What ended the worker, where the user is to be told in one line."""
+        """Send the error, one of ours, that ends the worker."""
         self.send("error", type=type(error).__name__, text=str(error)[:_LONGEST])
 
 
@@ -48,12 +48,12 @@ class SendingCallback(Callback):
     def on_tick(self, progress: Progress) -> None:
         self._send("on_tick", progress=asdict(progress))
 
-    def on_log(self, progress: Progress, figures: Figures) -> None:
-        self._send("on_log", progress=asdict(progress), figures=figures)
+    def on_log(self, progress: Progress, metrics: Metrics) -> None:
+        self._send("on_log", progress=asdict(progress), metrics=metrics)
 
-    def on_evaluation(self, progress: Progress, split: str, figures: Figures, best: bool) -> None:
+    def on_evaluation(self, progress: Progress, split: str, metrics: Metrics, best: bool) -> None:
         self._send(
-            "on_evaluation", progress=asdict(progress), split=split, figures=figures, best=best
+            "on_evaluation", progress=asdict(progress), split=split, metrics=metrics, best=best
         )
 
     def on_save(self, progress: Progress) -> None:

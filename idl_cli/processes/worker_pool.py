@@ -65,7 +65,7 @@ def run_pool(
 
 
 class _Pool:
-    """The launcher in a thread (signals belong to the main one), and our end of the pipe."""
+    """The launcher, in a thread since the main one handles signals, and our end of the pipe."""
 
     def __init__(self, module: str, folder: Path, count: int) -> None:
         self._module, self._folder, self._count = module, folder, count
@@ -129,7 +129,7 @@ class _Pool:
         return self._outcome
 
     def _messages(self) -> list[dict[str, Any]]:
-        """What has come through the pipe, waiting a little where there is nothing yet."""
+        """Read the messages in the pipe, waiting a little where there are none."""
         ready, _, _ = select.select([self._pipe], [], [], _POLL_SECONDS)
         while ready:
             self._rest += os.read(self._pipe, 65536)

@@ -21,7 +21,7 @@ from idl_datasets import Dataset
 
 
 def checkpoint_folder(path: Path, model: ModelConfig, dataset: Dataset) -> CheckpointFolder:
-    """The checkpoints of a model of a configuration that is trained on a data set."""
+    """The checkpoint folder of a model that is trained on a data set."""
     return CheckpointFolder(path, fingerprint(model, dataset), kept_normalisation(dataset))
 
 
@@ -32,12 +32,12 @@ def _warn(text: str) -> None:
 def chosen_checkpoint(
     folder: Path, checkpoint: Literal["best", "last"], say: Callable[[str], None] = _warn
 ) -> Checkpoint:
-    """The checkpoint in a folder that was asked for.
+    """Read the best or the last checkpoint of a folder.
 
     Args:
         say: takes a warning where `last` is damaged and the one before it is read instead.
 
-    Raises: InputError: absent or damaged.
+    Raises: InputError where it is absent or damaged.
     """
     checkpoints = CheckpointFolder(folder)
     try:
@@ -62,7 +62,7 @@ def resumed_checkpoint(folder: Path) -> Checkpoint | None:
 
 
 def load_checkpoint(model: nn.Module, checkpoint: Checkpoint, run: Path) -> None:
-    """Put the weights of a run's checkpoint into a model. Raises: InputError: of another model."""
+    """Put the weights of a run's checkpoint into a model. Raises: InputError."""
     try:
         load_weights(model, checkpoint.tensors)
     except CheckpointError as error:

@@ -1,4 +1,4 @@
-"""config.yaml of a run directory, read back: of any command that trains, or of one."""
+"""Reading config.yaml of a run of `idl train` or `idl sim`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import yaml
 
-from idl_cli.config.sim_options import SimConfig, sim_config
+from idl_cli.config.sim_config import SimConfig, sim_config
 from idl_cli.config.train_config import TrainConfig, train_config
 from idl_cli.errors import InputError
 
@@ -16,7 +16,7 @@ _COMMANDS: dict[type, str] = {TrainConfig: "idl train", SimConfig: "idl sim"}
 
 
 def recorded_config(directory: Path) -> TrainConfig | SimConfig:
-    """The configuration of a run, every value checked anew: it may come from anywhere.
+    """The configuration of a run, every value checked: the file may come from elsewhere.
 
     Raises: InputError where it is damaged or of another command.
     """
@@ -35,7 +35,7 @@ def recorded_config(directory: Path) -> TrainConfig | SimConfig:
 
 
 def recorded_config_of(directory: Path, kind: type[Config]) -> Config:
-    """The configuration of a run of the command that `kind` is of. Raises: InputError."""
+    """The configuration of a run that must be of the command of `kind`. Raises: InputError."""
     config = recorded_config(directory)
     if not isinstance(config, kind):
         there, here = _COMMANDS[type(config)], _COMMANDS[kind]

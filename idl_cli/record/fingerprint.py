@@ -1,4 +1,4 @@
-"""What a checkpoint belongs to: the model, and the kind and shape of the data, as JSON in it."""
+"""The fingerprint of a checkpoint: the model, and the kind and shape of the data, as JSON in it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from idl_cli.config.model_options import ImplicitConfig, ImplicitOptions, ModelConfig
-from idl_cli.config.sim_options import SimConfig
+from idl_cli.config.sim_config import SimConfig
 from idl_cli.config.train_config import TrainConfig
 from idl_cli.config.typed_settings import as_plain, read_value
 from idl_cli.errors import InputError
@@ -51,7 +51,7 @@ def read_fingerprint(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def model_of(config: TrainConfig | SimConfig, checkpoint: Checkpoint) -> ModelConfig:
-    """Which model a run's checkpoint holds; of `idl sim` the checkpoint itself tells.
+    """Which model a run's checkpoint holds: for `idl sim` that is in the checkpoint itself.
 
     A run that insisted on kernel=triton can be loaded where there is no GPU: the kernel becomes
     `auto`.

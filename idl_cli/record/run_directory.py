@@ -1,9 +1,9 @@
-"""The run directory: a folder that one process claims, and whose files are never half-written.
+"""The run directory: a folder that one process at a time writes to, each file atomically.
 
 config.yaml      the resolved configuration
 overrides.yaml   what was typed
-tokenizer.json   of a language model: what its tokens stand for
-metrics.jsonl    figures, a JSON object a line
+tokenizer.json   of a language model: its vocabulary
+metrics.jsonl    metrics, a JSON object a line
 teacher/         checkpoints of the network that a run of idl sim trained to learn from
 checkpoints/     best and last
 figures/
@@ -48,7 +48,7 @@ class RunDirectory:
     """One run directory, held by this process until `release`."""
 
     def __init__(self, path: Path) -> None:
-        """Take hold of an existing folder; see `claim` and `reopen`. Raises: InputError."""
+        """Lock an existing folder; see `claim` and `reopen`. Raises: InputError."""
         self.path = path
         self.config = path / "config.yaml"
         self.overrides = path / "overrides.yaml"
@@ -60,7 +60,7 @@ class RunDirectory:
 
     @classmethod
     def claim(cls, path: Path, *, may_rename: bool) -> RunDirectory:
-        """A new run directory that no other process has or gets.
+        """Make a new run directory, which no other process can get too.
 
         Args:
             may_rename: take `<path>_2`, `<path>_3`... where `path` is taken; false for a path that
@@ -91,7 +91,7 @@ class RunDirectory:
 
     @classmethod
     def reopen(cls, path: Path) -> RunDirectory:
-        """A run directory to go on with. Raises: InputError where another process has it."""
+        """Lock an earlier run directory to go on in it. Raises: InputError where it is in use."""
         try:
             (path / "figures").mkdir(exist_ok=True)
             return cls(path)
@@ -119,7 +119,7 @@ class RunDirectory:
         write_whole(self.summary, json.dumps(finite(summary), indent=2) + "\n")
 
     def discard(self) -> None:
-        """Let go of the directory and remove it, where nothing came to be in it."""
+        """Release the directory, and remove it where it is still empty."""
         self.overrides.unlink(missing_ok=True)
         for folder in (self.figures, self.path):
             with contextlib.suppress(OSError):
@@ -127,7 +127,7 @@ class RunDirectory:
         self.release()
 
     def release(self) -> None:
-        """Let go of the directory; its files stay."""
+        """Release the directory for other processes; its files stay."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -139,7 +139,7 @@ def holds_run(path: Path) -> bool:
 
 
 def own_words(typed: Sequence[str]) -> list[str]:
-    """What was typed, without how this attempt began: the run is the same without it."""
+    """What was typed, without trainer.resume and sweep.resume."""
     return [word for word in typed if word.split("=")[0] not in ("trainer.resume", "sweep.resume")]
 
 
@@ -153,7 +153,7 @@ def finite(value: Any) -> Any:
 
 
 def cannot_write(path: Path, error: OSError) -> InputError:
-    """The line about a folder that the system will not let us write."""
+    """The error about a folder that cannot be written."""
     reason = error.strerror or str(error)
     return InputError(
         f"cannot write the run directory '{path}' ({reason}); choose another with hydra.run.dir="

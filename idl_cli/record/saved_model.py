@@ -40,7 +40,7 @@ def saved_model(run: Path, checkpoint: Literal["best", "last"] = "best") -> nn.M
 
 
 def saved_blocks(run: Path) -> dict[str, NDArray[Any]] | None:
-    """A (n, n) as the equilibrium sees it, after its constraint, B (n, p), C (q, n), D (q, p).
+    """The matrices A (n, n), after its constraint, B (n, p), C (q, n), D (q, p) of a run.
 
     Of the best checkpoint; with a bias, B and D have one column more. Of an RNN the blocks are its
     step's, whose input is [u, h] and whose output is h. None for a run of another model. Raises:

@@ -8,7 +8,7 @@ from typing import Any
 
 from idl_cli.config.build_model import build_model
 from idl_cli.config.model_options import Activation, ImplicitConfig
-from idl_cli.config.sim_options import SIMConfig
+from idl_cli.config.sim_config import SIMConfig
 from idl_cli.errors import RunFailed
 from idl_cli.record.checkpoints import checkpoint_folder
 from idl_core.sim import SIM

@@ -1,4 +1,4 @@
-"""summary.json: what is said of a run when it has ended."""
+"""The entries of summary.json, the record of how a run ended."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-Metrics = dict[str, float]
+from idl_core.training.callbacks import Metrics
 
 _PACKAGES = ("torch", "numpy", "hydra-core", "omegaconf", "safetensors")
 
 
 @dataclass
 class RunSummary:
-    """The entries of summary.json, filled in as they become known.
+    """The entries of summary.json, set as they become known.
 
     Attributes:
         git_commit: of the folder that the command was started in, when it was.
@@ -55,7 +55,7 @@ class RunSummary:
     sim: dict[str, Any] | None = None
 
     def as_dict(self, run: Path, status: str, error: str | None, exit_code: int) -> dict[str, Any]:
-        """What is written. Of what stands below `test`, only that which the run has."""
+        """The entries as they are written; optional ones only where the run has them."""
         optional = {
             "cluster_job": self.cluster_job,
             "evaluated": self.evaluated,

@@ -1,4 +1,4 @@
-"""tokenizer.json: what the tokens of a run's model stand for; reading it runs no code."""
+"""tokenizer.json: the vocabulary of a run's language model; reading it runs no code."""
 
 from __future__ import annotations
 

@@ -17,8 +17,9 @@ from idl_cli.config.train_config import TrainConfig
 from idl_cli.config.training_options import AdamConfig, ConstantConfig, TrainerConfig
 from idl_cli.config.typed_settings import as_plain
 from idl_cli.display import figures
+from idl_cli.display.curves import learning
 from idl_cli.main import main
-from idl_cli.record.metrics_reader import learning, read_metrics
+from idl_cli.record.metrics_reader import read_metrics
 from idl_cli.record.saved_model import saved_blocks
 from idl_core.functions import ImplicitFunctionInf, ImplicitFunctionTriu
 from idl_core.models import MLP, ImplicitModel

@@ -14,8 +14,8 @@ import pytest
 import torch
 import yaml
 
-from idl_cli.display.screen import Screen
-from idl_cli.display.sim_results import rounded_up
+from idl_cli.display.progress import Screen
+from idl_cli.display.sim_table import rounded_up
 from idl_cli.record.saved_model import saved_blocks
 from idl_core.training import CheckpointFolder
 
@@ -208,7 +208,7 @@ def test_a_picture_that_cannot_be_written_costs_no_figures(
     def full(figure: object, path: Path) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("idl_cli.display.sim_results.save", full)
+    monkeypatch.setattr("idl_cli.display.sim_figures.save", full)
     answer = idl("sim", "teacher=learned")
     assert answer.code == 0, answer.err
     assert "figures not written: No space left on device" in answer.err

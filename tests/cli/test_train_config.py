@@ -12,7 +12,7 @@ import yaml
 
 import idl_conf
 from idl_cli.config.model_options import MLPConfig
-from idl_cli.config.sim_options import SimConfig
+from idl_cli.config.sim_config import SimConfig
 from idl_cli.config.train_config import TrainConfig, train_config
 from idl_cli.config.training_options import SGDConfig, TrainerConfig
 from idl_cli.config.typed_settings import annotations_of, as_plain, names_of, read_settings

@@ -21,7 +21,7 @@ from idl_datasets import Dataset
 
 @dataclass
 class TrainingComponents:
-    """What a training is made of, built before anything is written."""
+    """The objects of a training, built before anything is written."""
 
     config: TrainConfig
     dataset: Dataset

@@ -14,13 +14,13 @@ from idl_cli.jobs.training.components import TrainingComponents
 from idl_cli.jobs.training.forecast import draw_forecast, persistence_metrics
 from idl_cli.jobs.training.init_from import load_initial
 from idl_cli.jobs.training.solver_watch import SolverWatch
-from idl_cli.processes.memory import is_out_of_memory, out_of_memory
+from idl_cli.processes.device_memory import is_out_of_memory, out_of_memory
 from idl_core.training import (
     Callback,
     CheckpointError,
     CheckpointFolder,
-    Figures,
     FitResult,
+    Metrics,
     NonFiniteLoss,
     Progress,
     Team,
@@ -42,13 +42,13 @@ class TrainingOutcome:
     """
 
     result: FitResult
-    test: Figures = field(default_factory=dict)
-    persistence: dict[str, Figures] = field(default_factory=dict)
+    test: Metrics = field(default_factory=dict)
+    persistence: dict[str, Metrics] = field(default_factory=dict)
     solver_warnings: int = 0
 
     @classmethod
     def of_plain(cls, values: dict[str, Any]) -> TrainingOutcome:
-        """Out of what `asdict` made of one."""
+        """The reverse of `dataclasses.asdict`."""
         result = values["result"]
         progress = Progress(**result["progress"])
         return cls(**values | {"result": FitResult(**result | {"progress": progress})})
@@ -56,7 +56,7 @@ class TrainingOutcome:
 
 @dataclass
 class TrainingContext:
-    """Where a training runs: what listens to it, what stops it, and where it saves.
+    """The surroundings of a training: callbacks, stop, and the places where it saves.
 
     Attributes:
         stop: true once the training is to save and end.
@@ -100,7 +100,7 @@ def fit_and_test(components: TrainingComponents, context: TrainingContext) -> Tr
 
 @contextlib.contextmanager
 def _explained_memory(components: TrainingComponents) -> Iterator[None]:
-    """Turn an error that says only that memory is used up into what used it and what to lower."""
+    """Turn an out-of-memory error into one that says what used the memory and what to lower."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:

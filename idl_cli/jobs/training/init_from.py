@@ -1,4 +1,4 @@
-"""`model.init_from`: a training that begins with what an earlier run has learnt."""
+"""`model.init_from`: a training that starts from the weights of an earlier run."""
 
 from __future__ import annotations
 

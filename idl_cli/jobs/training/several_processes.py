@@ -1,4 +1,4 @@
-"""A training by several processes: workers started here, or ranks that were there already."""
+"""A training by several processes: workers that are started here, or ranks of torchrun or srun."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WORKER = "idl_cli.jobs.training.worker"
 
 @dataclass(frozen=True)
 class SharedPlaces:
-    """Where every process of a training saves, in the run directory that is rank 0's."""
+    """The places in the run directory, which rank 0 opened, where every process saves."""
 
     checkpoints: str
     forecast: str
@@ -29,7 +29,7 @@ class SharedPlaces:
 
     @classmethod
     def of(cls, context: TrainingContext) -> SharedPlaces:
-        """As rank 0 has them."""
+        """Those of a context."""
         return cls(str(context.checkpoints.folder), str(context.forecast), context.resume)
 
 

@@ -1,4 +1,4 @@
-"""The process of one device, started by `train_with_workers`: it trains its share."""
+"""A worker of `train_with_workers`: the process that trains on one device."""
 
 from __future__ import annotations
 

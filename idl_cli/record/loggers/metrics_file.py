@@ -9,11 +9,11 @@ from typing import IO, Any
 
 from idl_cli.atomic_write import write_whole
 from idl_cli.record.run_directory import finite
-from idl_core.training.callbacks import Callback, Figures, Plan, Progress
+from idl_core.training.callbacks import Callback, Metrics, Plan, Progress
 
 
 class MetricsLogger(Callback):
-    """Writes each report as `{"step", "epoch", "split", <metrics>}`, at once.
+    """Appends each report as `{"step", "epoch", "split", <metrics>}`, at once.
 
     What cannot be written, as the disk is full, is said once and waits in memory for the next time.
     """
@@ -26,7 +26,7 @@ class MetricsLogger(Callback):
         self._warned = False
 
     def on_start(self, plan: Plan) -> None:
-        """Begin, or go on after the step of the checkpoint: what came later will come again."""
+        """Begin, or drop the lines after the checkpoint's step: those steps are repeated."""
         if self.path.exists():
             kept = [
                 line for line in self.path.read_text("utf-8").splitlines() if _holds(line, plan)
@@ -34,18 +34,18 @@ class MetricsLogger(Callback):
             write_whole(self.path, "".join(f"{line}\n" for line in kept))
         self._open()
 
-    def on_log(self, progress: Progress, figures: Figures) -> None:
-        self.write(progress, "train", figures)
+    def on_log(self, progress: Progress, metrics: Metrics) -> None:
+        self.write(progress, "train", metrics)
 
-    def on_evaluation(self, progress: Progress, split: str, figures: Figures, best: bool) -> None:
-        self.write(progress, split, figures)
+    def on_evaluation(self, progress: Progress, split: str, metrics: Metrics, best: bool) -> None:
+        self.write(progress, split, metrics)
 
-    def write(self, progress: Progress, split: str, figures: Figures) -> None:
+    def write(self, progress: Progress, split: str, metrics: Metrics) -> None:
         """Append one line."""
-        if self._file is None:  # nothing was trained: there are only figures of the end
+        if self._file is None:  # nothing was trained: there are only metrics of the test split
             self._open()
         place = {"step": progress.step, "epoch": progress.pass_number, "split": split}
-        self._pending += (json.dumps(finite({**place, **figures})) + "\n").encode()
+        self._pending += (json.dumps(finite({**place, **metrics})) + "\n").encode()
         self._flush()
 
     def close(self) -> None:
@@ -69,7 +69,7 @@ class MetricsLogger(Callback):
 
 
 def _holds(line: str, plan: Plan) -> bool:
-    """Whether a line of an earlier process tells of what the checkpoint holds."""
+    """Whether a line of an earlier process is of a step that the checkpoint holds."""
     try:
         row: dict[str, Any] = json.loads(line)
         return bool(row["split"] != "test" and row["step"] <= plan.first_step)

@@ -1,13 +1,13 @@
-"""How far a training has come, kept for the summary of a run that fails or is stopped."""
+"""Progress and newest metrics for summary.json, in case the run fails or is stopped."""
 
 from __future__ import annotations
 
 from idl_cli.record.summary import RunSummary
-from idl_core.training.callbacks import Callback, Figures, Plan, Progress
+from idl_core.training.callbacks import Callback, Metrics, Plan, Progress
 
 
 class SummaryLogger(Callback):
-    """Keeps the entries of a summary up to date while a training runs."""
+    """Updates a summary while a training runs."""
 
     def __init__(self, summary: RunSummary) -> None:
         self._summary = summary
@@ -19,10 +19,10 @@ class SummaryLogger(Callback):
     def on_tick(self, progress: Progress) -> None:
         self._summary.epochs, self._summary.steps = progress.epoch, progress.step
 
-    def on_log(self, progress: Progress, figures: Figures) -> None:
+    def on_log(self, progress: Progress, metrics: Metrics) -> None:
         self.on_tick(progress)
-        self._summary.train = figures
+        self._summary.train = metrics
 
-    def on_evaluation(self, progress: Progress, split: str, figures: Figures, best: bool) -> None:
+    def on_evaluation(self, progress: Progress, split: str, metrics: Metrics, best: bool) -> None:
         if split == "val" and best:
-            self._summary.val = figures
+            self._summary.val = metrics

@@ -1,4 +1,4 @@
-"""What a computation shows while it runs: bars on a terminal, plain lines where piped.
+"""Progress of a computation: bars on a terminal, plain lines where piped.
 
 All of it goes to stderr. stdout is for results: the table at the end and, as its last line, the run
 directory, so that `dir=$(idl train | tail -1)` works.
@@ -6,12 +6,12 @@ directory, so that `dir=$(idl train | tail -1)` works.
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from typing import TYPE_CHECKING
 
-from idl_core.training.callbacks import Callback, Figures, Plan, Progress
+from idl_cli.display.terminal import draws
+from idl_core.training.callbacks import Callback, Metrics, Plan, Progress
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -25,21 +25,18 @@ _SHOWN = ("loss", "accuracy", "perplexity", "r2")
 
 
 def make_screen(job: int | None) -> Screen:
-    """The screen that suits stderr: drawn on a terminal, else (or under CI, NO_COLOR) plain.
+    """The screen for stderr: drawn on a terminal, else (or under CI, NO_COLOR) plain lines.
 
     Args:
         job: number of a sweep's job; None for a run of its own.
     """
-    plain = os.environ.get("CI") or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
-    if sys.stderr.isatty() and not plain:
-        return DrawnScreen(job)
-    return Screen(job)
+    return DrawnScreen(job) if draws(sys.stderr) else Screen(job)
 
 
 class Screen(Callback):
-    """Plain lines: one an evaluation, but none within a second of another.
+    """Plain lines: one for each evaluation, at most one a second.
 
-    In a sweep a job has no lines of its own beyond what is said: the sweep tells of it.
+    A job of a sweep writes only what it `say`s: the sweep ends in a table of all jobs.
     """
 
     def __init__(self, job: int | None = None) -> None:
@@ -47,19 +44,19 @@ class Screen(Callback):
         self.plan = Plan(0, 1, 0, 1)
         self._began = self._wrote = time.monotonic()
         self._first_samples = 0
-        self._train: Figures = {}
-        self._val: Figures = {}
+        self._train: Metrics = {}
+        self._val: Metrics = {}
         self._pending: Progress | None = None
-        self._told: set[str] = set()
+        self._loading: set[str] = set()
 
     def say(self, text: str) -> None:
-        """One line, at once."""
+        """Show one line at once."""
         print(text, file=sys.stderr, flush=True)
 
     def loading(self, what: str, done: int, total: int | None) -> None:
-        """A data set's report of what it does (downloading, decoding)."""
-        if what not in self._told:
-            self._told.add(what)
+        """Show what a data set is doing: downloading, decoding."""
+        if what not in self._loading:
+            self._loading.add(what)
             self.say(what)
 
     def on_start(self, plan: Plan) -> None:
@@ -72,14 +69,14 @@ class Screen(Callback):
         if time.monotonic() - self._wrote > 10 * SECONDS_BETWEEN_LINES:
             self._write_line(progress)
 
-    def on_log(self, progress: Progress, figures: Figures) -> None:
-        self._train = figures
+    def on_log(self, progress: Progress, metrics: Metrics) -> None:
+        self._train = metrics
         self._pending = progress
 
-    def on_evaluation(self, progress: Progress, split: str, figures: Figures, best: bool) -> None:
+    def on_evaluation(self, progress: Progress, split: str, metrics: Metrics, best: bool) -> None:
         if split != "val":
             return
-        self._val = figures
+        self._val = metrics
         if time.monotonic() - self._wrote > SECONDS_BETWEEN_LINES:
             self._write_line(progress)
 
@@ -87,13 +84,13 @@ class Screen(Callback):
         self.say(f"warning: {problem}")
 
     def on_solve(self, progress: SolveProgress) -> None:
-        """Rows of a convex problem that are done, and the worst gap of those that are not."""
+        """Show how many rows of a convex problem are solved, and the worst gap of the others."""
         if self.job is None and time.monotonic() - self._wrote > SECONDS_BETWEEN_LINES:
             self._wrote = time.monotonic()
             self.say(f"{_rows(progress)}: {progress.done} of {progress.rows} done{_gap(progress)}")
 
     def close(self) -> None:
-        """Training is over: show what was held back."""
+        """End the display; a line that was held back is written."""
         if self._pending is not None:
             self._write_line(self._pending)
 
@@ -102,19 +99,19 @@ class Screen(Callback):
         self._wrote = time.monotonic()
         if self.job is None:
             epochs = f"epoch {progress.pass_number}/{self.epochs}  step {progress.step}"
-            self.say(f"{epochs}  {self.figures}  {self.rate(progress)}  {self.left(progress)} left")
+            self.say(f"{epochs}  {self.metrics}  {self.rate(progress)}  {self.left(progress)} left")
 
     @property
     def epochs(self) -> int:
-        """Passes of the whole plan, a started one counted."""
+        """Passes over the data in the whole plan, rounded up."""
         return -(-self.plan.total_steps // self.plan.steps_per_epoch)
 
     @property
-    def figures(self) -> str:
-        """The newest figures on one line."""
-        parts = [_figures(self._train)]
+    def metrics(self) -> str:
+        """The newest metrics in one line."""
+        parts = [_metrics(self._train)]
         if self._val:
-            parts.append(f"val {_figures(self._val)}")
+            parts.append(f"val {_metrics(self._val)}")
         if "forward_iterations" in self._train:
             parts.append(f"{self._train['forward_iterations']:.0f} iterations")
         return "  ".join(part for part in parts if part)
@@ -127,7 +124,7 @@ class Screen(Callback):
         return f"{samples / seconds:,.0f} samples/s" if seconds > 0 else ""
 
     def left(self, progress: Progress) -> str:
-        """Time until the end of the plan at the pace so far."""
+        """Time left, at the pace so far."""
         done = progress.step - self.plan.first_step
         if not done:
             return "?"
@@ -136,14 +133,14 @@ class Screen(Callback):
 
 
 class SilentScreen(Screen):
-    """Of a process beside the one that has the screen."""
+    """For ranks other than 0: rank 0 has the screen."""
 
     def say(self, text: str) -> None:
         pass
 
 
 class DrawnScreen(Screen):
-    """A bar with rate and time left, and the newest figures below it."""
+    """A bar with rate and time left, and the newest metrics below it."""
 
     def __init__(self, job: int | None = None) -> None:
         from rich.console import Console
@@ -175,14 +172,14 @@ class DrawnScreen(Screen):
     def on_tick(self, progress: Progress) -> None:
         self._show(progress)
 
-    def on_log(self, progress: Progress, figures: Figures) -> None:
-        super().on_log(progress, figures)
+    def on_log(self, progress: Progress, metrics: Metrics) -> None:
+        super().on_log(progress, metrics)
         if progress.step == self.plan.total_steps:
             self._show(progress)
 
-    def on_evaluation(self, progress: Progress, split: str, figures: Figures, best: bool) -> None:
+    def on_evaluation(self, progress: Progress, split: str, metrics: Metrics, best: bool) -> None:
         if split == "val":
-            self._val = figures
+            self._val = metrics
             self._pending = progress
 
     def on_solve(self, progress: SolveProgress) -> None:
@@ -206,7 +203,7 @@ class DrawnScreen(Screen):
             place = f"epoch {progress.pass_number}/{self.epochs}  {self.rate(progress)}"
             place = place if self.job is None else f"job {self.job}  {place}"
             self._bars.update(self._task, description=place)
-            self._update(progress.step, self.figures)
+            self._update(progress.step, self.metrics)
 
     def _begin_live(self, what: str, total: int | None, *, transient: bool) -> None:
         from rich.live import Live
@@ -218,21 +215,21 @@ class DrawnScreen(Screen):
             TimeRemainingColumn(), console=self._console, auto_refresh=False,
         )  # fmt: skip
         self._task = self._bars.add_task(what, total=total)
-        # Drawn when told to: no thread of its own beside the training's.
+        # Drawn by `_update` alone: a thread that refreshes would take time from the training.
         self._live = Live(
             self._bars, console=self._console, auto_refresh=False, transient=transient
         )
         self._live.start()
 
-    def _update(self, done: int, figures: str, total: int | None = None) -> None:
+    def _update(self, done: int, metrics: str, total: int | None = None) -> None:
         from rich.console import Group
         from rich.text import Text
 
         if self._bars is not None and self._task is not None and self._live is not None:
             self._bars.update(self._task, completed=done, total=total or None)
             lines = (
-                [self._bars, Text(figures, style="dim", no_wrap=True, overflow="ellipsis")]
-                if figures
+                [self._bars, Text(metrics, style="dim", no_wrap=True, overflow="ellipsis")]
+                if metrics
                 else [self._bars]
             )
             self._live.update(Group(*lines), refresh=True)
@@ -243,8 +240,8 @@ class DrawnScreen(Screen):
         self._live = self._bars = self._task = None
 
 
-def _figures(figures: Figures) -> str:
-    return "  ".join(f"{name} {figures[name]:.4g}" for name in _SHOWN if name in figures)
+def _metrics(metrics: Metrics) -> str:
+    return "  ".join(f"{name} {metrics[name]:.4g}" for name in _SHOWN if name in metrics)
 
 
 def _rows(progress: SolveProgress) -> str:

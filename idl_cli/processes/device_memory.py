@@ -1,4 +1,4 @@
-"""What a training needs of its device's memory, for the line about there being too little."""
+"""Out of memory: recognising it, and the line that says what took it and what to lower."""
 
 from __future__ import annotations
 
@@ -42,17 +42,17 @@ def out_of_memory(
     kept += _bytes(p.grad for p in model.parameters() if p.grad is not None)
     item = 8 if trainer.precision == "64" else 4
     batch = item * trainer.batch_size * math.prod(sample_shape)
-    told = f"the model with its optimizer took {_size(kept)}, a batch of {trainer.batch_size} "
-    told += _size(batch)
+    parts = f"the model with its optimizer took {_size(kept)}, a batch of {trainer.batch_size} "
+    parts += _size(batch)
     room = ""
     if device.type == "cuda":
         solver = max(0, torch.cuda.max_memory_allocated(device) - kept - batch)
-        told += f", the solver, its states and the data set up to {_size(solver)}"
+        parts += f", the solver, its states and the data set up to {_size(solver)}"
         room = f" ({_size(torch.cuda.get_device_properties(device).total_memory)})"
     else:
-        told += ", the solver and its states the rest"
+        parts += ", the solver and its states the rest"
     return RunFailed(
-        f"out of memory on {device}{room}: {told}; lower trainer.batch_size, "
+        f"out of memory on {device}{room}: {parts}; lower trainer.batch_size, "
         "trainer.eval_batch_size or the model's size"
     )
 

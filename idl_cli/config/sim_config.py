@@ -1,4 +1,8 @@
-"""The configuration of `idl sim`, typed: the state-driven model, its teacher and its solvers."""
+"""The configuration of `idl sim`: the state-driven model, its teacher, its solver.
+
+To add a solver: a class here and in `SolverConfig`, its entry in build_sim.py, a file in
+conf/solver/.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +42,7 @@ class SIMConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """A teacher that is trained already."""
+    """An earlier run as the teacher."""
 
     run: str
     name: Literal["run"] = "run"
@@ -46,7 +50,7 @@ class RunConfig:
 
 @dataclass(frozen=True)
 class ADMMOptions:
-    """What ADMM is told, in one process or in several."""
+    """The options of ADMM, in one process or in several."""
 
     name: str = ""
     lambda_z: NonNegative = 1e-6
@@ -129,7 +133,7 @@ SolverConfig = ADMMConfig | ADMMMultiGPUConfig | CVXConfig | LowRankConfig | Lea
 
 @dataclass(frozen=True)
 class SimConfig:
-    """Everything that `idl sim` is told; the groups of a training are for the teacher's."""
+    """The configuration of `idl sim`; optimizer, scheduler and trainer are its teacher's."""
 
     name: str
     model: SIMConfig
