@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from idl_cli.main import main
-from idl_cli.stop_signals import StopSignals
+from idl_cli.processes.stop_signals import StopSignals
 
 MakeRun = Callable[..., Path]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from idl_cli.generate import GenerateConfig, decoded, generated
-from idl_cli.trained_model import trained_model
+from idl_cli.commands.generate import GenerateConfig, decoded, generated
+from idl_cli.record.saved_model import trained_model
 
 from .conftest import Answer, Idl
 

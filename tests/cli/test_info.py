@@ -46,7 +46,7 @@ def test_screen(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_package_that_is_absent_is_said(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("idl_cli.info._PACKAGES", ("no-such-package",))
+    monkeypatch.setattr("idl_cli.commands.info._PACKAGES", ("no-such-package",))
     assert main(["info"]) == 0
     assert "no-such-package  not installed" in " ".join(capsys.readouterr().out.split(" "))
 

@@ -11,10 +11,11 @@ import pytest
 import torch
 from matplotlib.image import imread
 
-from idl_cli import figures, schema
+from idl_cli.config import schema
+from idl_cli.display import figures
 from idl_cli.main import main
-from idl_cli.trained_blocks import trained_blocks
-from idl_cli.training_curves import learning, read_metrics
+from idl_cli.record.metrics_reader import learning, read_metrics
+from idl_cli.record.saved_blocks import trained_blocks
 from idl_core.functions import ImplicitFunctionInf, ImplicitFunctionTriu
 from idl_core.models import MLP, ImplicitModel
 from idl_core.training.checkpoint import Checkpoint, CheckpointFolder

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from idl_cli import tables
+from idl_cli.display import tables
 from idl_cli.errors import InputError
 from idl_cli.main import main
-from idl_cli.run_queries import parse_conditions
-from idl_cli.run_records import MISSING, RunRecord, find_runs
+from idl_cli.record.query import parse_conditions
+from idl_cli.record.reader import MISSING, RunRecord, find_runs
 
 NAMES = ("2025-11-20_10-00-00_a", "2025-11-21_09-00-00_b", "2025-11-21_10-00-00_c")
 

@@ -11,11 +11,11 @@ import pytest
 import yaml
 
 import idl_conf
-from idl_cli import schema
+from idl_cli.config import schema
+from idl_cli.config.schema import TrainConfig, as_plain, train_config
+from idl_cli.config.sim_options import SimConfig
+from idl_cli.config.typed_settings import annotations_of, names_of, read_settings
 from idl_cli.errors import InputError
-from idl_cli.schema import TrainConfig, as_plain, train_config
-from idl_cli.sim_options import SimConfig
-from idl_cli.typed_settings import annotations_of, names_of, read_settings
 
 CONF = Path(next(iter(idl_conf.__path__)))
 GROUPS = ("model", "data", "optimizer", "scheduler", "trainer", "logger", "teacher", "solver")

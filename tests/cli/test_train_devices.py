@@ -49,7 +49,7 @@ def workers(folder: Path) -> list[int]:
             here = Path(os.readlink(process / "cwd")) == folder
         except OSError:
             continue
-        if b"idl_cli.worker" in command and here:
+        if b"idl_cli.jobs.training.worker" in command and here:
             found.append(int(process.name))
     return sorted(found)
 
@@ -159,7 +159,7 @@ def test_what_ends_a_worker_is_told_as_by_one_process(
             finally:
                 torch.distributed.destroy_process_group()
 
-    monkeypatch.setattr("idl_cli.worker_pool.run_workers", run_here)
+    monkeypatch.setattr("idl_cli.processes.worker_pool.run_workers", run_here)
     answer = idl("train", *tiny, *TWO, "optimizer=sgd", "optimizer.lr=1e30")
     assert answer.code == 1
     assert answer.err.splitlines()[-1].startswith("idl: non-finite")

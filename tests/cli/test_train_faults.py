@@ -16,7 +16,7 @@ import pytest
 import torch
 import wandb
 
-from idl_cli.metrics_record import MetricsRecord
+from idl_cli.record.loggers.metrics_file import MetricsRecord
 from idl_core.training import Callback, Checkpoint, CheckpointFolder, Plan, Progress
 
 from .conftest import Idl
@@ -45,7 +45,7 @@ def test_a_full_disk_is_said_and_survived(
                 while True:
                     file.write(bytes(512))
 
-    monkeypatch.setattr("idl_cli.screen.Screen.on_save", fill)
+    monkeypatch.setattr("idl_cli.display.screen.Screen.on_save", fill)
     run = small_disk / "run"
     answer = idl("train", *tiny, f"hydra.run.dir={run}")
     assert answer.code == 1  # the training went on to its end; its record could not be written
@@ -160,7 +160,7 @@ def test_the_commit_is_that_of_the_code_that_was_started(
     commit("first")
     head = ["git", "rev-parse", "HEAD"]
     first = subprocess.run(head, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
-    monkeypatch.setattr("idl_cli.screen.Screen.on_save", commit_more)
+    monkeypatch.setattr("idl_cli.display.screen.Screen.on_save", commit_more)
     answer = idl("train", *tiny, "trainer.max_epochs=1")
     assert answer.summary["git_commit"] == first.strip()
     now = subprocess.run(head, cwd=tmp_path, capture_output=True, text=True, check=True).stdout

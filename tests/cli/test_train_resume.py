@@ -19,7 +19,7 @@ import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from idl_cli.main import main
-from idl_cli.stop_signals import StopSignals
+from idl_cli.processes.stop_signals import StopSignals
 from idl_cli.typed_words import hydra_word, typed_word
 from idl_core.training import CheckpointFolder
 
@@ -193,7 +193,7 @@ def test_a_configuration_from_elsewhere_is_checked(
 
 
 def test_a_run_in_use_is_left_alone(idl: Idl, once: Idl, tiny: list[str], tmp_path: Path) -> None:
-    from idl_cli.run_directory import RunDirectory
+    from idl_cli.record.run_directory import RunDirectory
 
     once("train", *tiny, "trainer.max_epochs=1", "hydra.run.dir=run")
     holder = RunDirectory(tmp_path / "run")

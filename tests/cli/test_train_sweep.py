@@ -79,7 +79,7 @@ def test_jobs_that_were_given_wrong_input_make_it_2(idl: Idl, tiny: list[str]) -
 def test_a_bug_in_one_job_is_shown_and_the_rest_go_on(
     idl: Idl, tiny: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from idl_cli import build
+    from idl_cli.config import build
 
     real = build.build_model
 
@@ -139,7 +139,7 @@ def test_a_sweep_is_gone_on_with(idl: Idl, tiny: list[str]) -> None:
 def test_a_signal_ends_the_sweep_not_only_its_job(
     idl: Idl, tiny: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from idl_cli.stop_signals import StopSignals
+    from idl_cli.processes.stop_signals import StopSignals
 
     def stop_in_the_first_job(self: StopSignals) -> bool:
         import signal
@@ -156,7 +156,7 @@ def test_a_signal_ends_the_sweep_not_only_its_job(
 def test_the_task_returns_what_a_sweeper_goes_by(
     idl: Idl, tiny: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from idl_cli import train as command
+    from idl_cli.commands import train as command
 
     returned = []
     real = command.train

@@ -13,7 +13,7 @@ import pytest
 import wandb
 from wandb.proto import wandb_internal_pb2
 
-from idl_cli.wandb_record import reachable
+from idl_cli.record.loggers.wandb_logger import reachable
 
 from .conftest import Idl
 
@@ -133,7 +133,7 @@ def test_online_without_a_connection_is_recorded_offline(
         raise ConnectionError("unreachable")
 
     monkeypatch.setattr(wandb, "init", init)
-    monkeypatch.setattr("idl_cli.wandb_record.reachable", lambda: True)
+    monkeypatch.setattr("idl_cli.record.loggers.wandb_logger.reachable", lambda: True)
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     answer = idl("train", *tiny, "logger=wandb")
     assert answer.code == 0, answer.err

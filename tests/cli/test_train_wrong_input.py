@@ -250,7 +250,7 @@ def test_a_port_that_is_in_use(
 def test_a_launcher_that_is_not_installed(
     idl: Idl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, launcher: str, extra: str
 ) -> None:
-    monkeypatch.setattr("idl_cli.plugins._is_installed", lambda package: False)
+    monkeypatch.setattr("idl_cli.hydra_app.plugins._is_installed", lambda package: False)
     answer = idl("train", "-m", launcher, "seed=1,2")
     assert answer.code == 2
     said = f"idl: {launcher}: it is not installed; pip install 'idl[{extra}]'\n"

@@ -1,0 +1,1 @@
+"""What may be typed, and the objects that it stands for."""

@@ -1,0 +1,1 @@
+"""What the commands that compute do: train, sim, eval."""

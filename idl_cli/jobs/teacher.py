@@ -1,0 +1,163 @@
+"""The network whose states `idl sim` learns from: trained here, or by an earlier run."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from idl_cli.config.schema import CNNConfig, DataConfig, MLPConfig, TrainConfig
+from idl_cli.config.sim_options import RunConfig, SimConfig
+from idl_cli.errors import InputError
+from idl_cli.jobs.job import Interrupted, Job
+from idl_cli.jobs.resume import Continuation
+from idl_cli.jobs.training.components import (
+    Ingredients,
+    build_parts,
+    checkpoint_folder,
+    train_parts,
+)
+from idl_cli.processes.devices import choose_devices
+from idl_cli.processes.stop_signals import StopSignals
+from idl_cli.record.config_file import read_recorded
+from idl_cli.record.finder import existing_run
+from idl_cli.record.run_directory import RunDirectory
+from idl_cli.record.saved_model import load_trained, read_trained, resumed_checkpoint
+from idl_core.training import Callback, CheckpointFolder, Metrics, Team, evaluate
+
+
+@dataclass
+class Teacher:
+    """A network on its device, ready to give states.
+
+    Attributes:
+        config: what it is.
+        parts: its data and task; its model is `network`.
+        trained_in: folder of its run; None where it is yet to be trained.
+    """
+
+    config: MLPConfig | CNNConfig
+    parts: Ingredients
+    trained_in: Path | None
+
+    @property
+    def network(self) -> nn.Module:
+        """The network itself."""
+        return self.parts.model
+
+
+def find_teacher(
+    job: Job, begin: Continuation[SimConfig]
+) -> tuple[Continuation[SimConfig], Teacher]:
+    """The teacher that the configuration names, built on its device, and loaded if it is a run's.
+
+    Returns: the configuration too, with the teacher's run as it is found from anywhere, and with
+        its data where none were typed.
+    Raises: InputError where there is no such run, or its model has no states or is for other data.
+    """
+    config, screen = begin.config, job.screen
+    devices = choose_devices(config.trainer)
+    if len(devices) > 1:
+        raise InputError(
+            f"trainer.devices={config.trainer.devices}: a teacher is trained on one device; "
+            "solver=admm_multigpu shares the solve among several"
+        )
+    if not isinstance(config.teacher, RunConfig):
+        trained = None if begin.old is None else resumed_checkpoint(begin.old / "teacher")
+        training = _training(config, config.teacher)
+        parts = build_parts(training, devices[0], screen.loading, trained, screen.say)
+        return begin, Teacher(config.teacher, parts, None)
+    run = existing_run(config.teacher.run, key="teacher=")
+    recorded = read_recorded(run)
+    model = recorded.teacher if isinstance(recorded, SimConfig) else recorded.model
+    if isinstance(model, RunConfig):
+        raise InputError(f"teacher={run}: its own teacher is '{model.run}': give that one")
+    if not isinstance(model, MLPConfig | CNNConfig):
+        raise InputError(
+            f"teacher={run} is a run of model={model.name}, which has no layers to learn from: "
+            "choose one of model=mlp or model=cnn"
+        )
+    config = dataclasses.replace(config, teacher=RunConfig(str(run.absolute())))
+    if not _typed_data(begin.words):
+        assert isinstance(recorded.data, DataConfig)  # the only data of these models
+        config = dataclasses.replace(config, data=recorded.data)
+    folder = run / ("teacher" if isinstance(recorded, SimConfig) else "checkpoints")
+    checkpoint, training = read_trained(folder, "best"), _training(config, model)
+    parts = build_parts(training, devices[0], screen.loading, checkpoint, screen.say)
+    load_trained(parts.model, checkpoint, run)
+    return dataclasses.replace(begin, config=config), Teacher(model, parts, run)
+
+
+def teacher_checkpoints(teacher: Teacher, directory: RunDirectory) -> CheckpointFolder | None:
+    """Those of its training in this run; None where an earlier run has trained it."""
+    if teacher.trained_in is not None:
+        return None
+    return checkpoint_folder(directory.teacher, teacher.config, teacher.parts.dataset)
+
+
+def train_teacher(
+    job: Job,
+    teacher: Teacher,
+    callback: Callback,
+    stop: StopSignals,
+    directory: RunDirectory,
+    resume: bool,
+) -> Metrics:
+    """Train it, unless it is trained already. Returns: its figures on the test split.
+
+    Raises: InputError, RunFailed, Interrupted.
+    """
+    parts = teacher.parts
+    checkpoints = teacher_checkpoints(teacher, directory)
+    if checkpoints is None:
+        trainer = parts.config.trainer
+        return evaluate(
+            parts.model, parts.dataset.test, parts.task, trainer.eval_batch_size, trainer.precision
+        )
+    outcome = train_parts(
+        parts,
+        callback,
+        job.screen.say,
+        checkpoints,
+        stop,
+        directory.figures / "unused",  # only series have a forecast to draw
+        resume=resume,
+        team=Team(),
+    )
+    result = outcome.result
+    job.facts |= {
+        "epochs": result.progress.epoch,
+        "steps": result.progress.step,
+        "train": result.train,
+        "val": result.val,
+    }
+    if result.interrupted:
+        raise Interrupted(
+            f"stopped at step {result.progress.step} of the teacher's training, and saved; "
+            f"go on with: {job.going_on}",
+            stop.exit_code,
+            stop.received,
+        )
+    return outcome.test
+
+
+def _training(config: SimConfig, model: MLPConfig | CNNConfig) -> TrainConfig:
+    """The training of a teacher as `idl train` would have it."""
+    return TrainConfig(
+        name=config.name,
+        model=model,
+        data=config.data,
+        optimizer=config.optimizer,
+        scheduler=config.scheduler,
+        trainer=config.trainer,
+        logger=config.logger,
+        seed=config.seed,
+        debug=config.debug,
+    )
+
+
+def _typed_data(typed: Sequence[str]) -> bool:
+    return any(word.lstrip("+").startswith(("data=", "data.")) for word in typed)
