@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .assembly import assemble
-from .dataset import Dataset
-from .source import Request, Source
+from ..assembly import Samples, assemble
+from ..dataset import Dataset
+from ..source import Request, Source
 
 _TEST_EVERY = 5
 
@@ -23,12 +23,9 @@ def _load(request: Request) -> Dataset:
     x = torch.from_numpy((images * 15).astype(np.uint8))
     y = torch.from_numpy(target.astype(np.int64))
     test = _every_nth_of_each_class(y)
-    return assemble(
-        request,
-        (x[~test], y[~test]),
-        (x[test], y[test]),
-        class_names=tuple(str(digit) for digit in range(10)),
-    )
+    names = tuple(str(digit) for digit in range(10))
+    samples = Samples((x[~test], y[~test]), (x[test], y[test]), class_names=names)
+    return assemble(request, samples)
 
 
 def _table() -> np.ndarray:
@@ -65,4 +62,6 @@ DIGITS = Source(
     help="1,797 handwritten digits, 8x8 gray, 10 classes; embedded in scikit-learn, works offline",
     load=_load,
     is_ready=lambda root: True,
+    kind="pictures",
+    embedded=True,
 )

@@ -15,7 +15,7 @@ from typing import BinaryIO, cast
 
 import numpy as np
 
-from .errors import DatasetError, reason
+from ..errors import DatasetError, reason
 
 _UINT8 = 0x08  # the one type code that these data sets use
 
@@ -55,4 +55,4 @@ def _read(file: BinaryIO, path: Path, ndim: int) -> np.ndarray:
 
 
 def _damaged(path: Path, what: str) -> DatasetError:
-    return DatasetError(f"{path} is damaged: {what}; delete it and get it again.")
+    return DatasetError(f"{path} is damaged: {what}: move it away and get it again.")

@@ -9,12 +9,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .assembly import assemble
-from .dataset import Dataset
-from .download import RemoteFile, obtain
-from .errors import DatasetError
+from ..assembly import Samples, assemble
+from ..dataset import Dataset
+from ..download import RemoteFile, obtain
+from ..errors import DatasetError
+from ..source import Request, Source
 from .idx import read_idx
-from .source import Request, Source
 
 _TRAIN = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
 _TEST = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
@@ -62,7 +62,7 @@ class _IdxPictures:
                 f"{folder}: train pictures are {tuple(train[0].shape[2:])} and test pictures "
                 f"{tuple(test[0].shape[2:])}: these files do not belong together; get them again."
             )
-        return assemble(request, train, test, class_names=self.class_names)
+        return assemble(request, Samples(train, test, class_names=self.class_names))
 
     def read(self, folder: Path, stems: tuple[str, str]) -> tuple[Tensor, Tensor]:
         images_path, labels_path = (_find(folder, stem) or folder / stem for stem in stems)
@@ -73,12 +73,12 @@ class _IdxPictures:
                 f"{len(labels):,} labels: they do not belong together; get both again."
             )
         if images.size == 0:
-            raise DatasetError(f"{images_path} has no pictures; delete it and get it again.")
+            raise DatasetError(f"{images_path} has no pictures: move it away and get it again.")
         if labels.max() >= len(self.class_names):
             row = int((labels >= len(self.class_names)).argmax())
             raise DatasetError(
                 f"{labels_path} is damaged: label {labels[row]} at row {row}, where labels are "
-                f"0..{len(self.class_names) - 1}; delete it and get it again."
+                f"0..{len(self.class_names) - 1}: move it away and get it again."
             )
         return torch.from_numpy(images).unsqueeze(1), torch.from_numpy(labels).to(torch.int64)
 
@@ -101,9 +101,11 @@ MNIST = Source(
     help="70,000 handwritten digits, 28x28 gray, 10 classes; downloads 11 MB once",
     load=_MNIST.load,
     is_ready=_MNIST.is_ready,
+    kind="pictures",
 )
 FASHION_MNIST = Source(
     help="70,000 pictures of clothes, 28x28 gray, 10 classes; downloads 30 MB once",
     load=_FASHION_MNIST.load,
     is_ready=_FASHION_MNIST.is_ready,
+    kind="pictures",
 )

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from .dataset import Dataset
-from .series import rows_by_fraction, whole_number, windows
-from .source import Request, Source
+from ..dataset import Dataset
+from ..digest import digest_of
+from ..options import whole_number
+from ..source import Request, Source
+from .windows import Series, rows_by_fraction, windows
 
 POINTS, END = 10_000, 100.0
 FREQUENCIES = (2, 23, 78, 100)
@@ -34,12 +36,17 @@ def _load(request: Request) -> Dataset:
     rows = rows_by_fraction(POINTS, request.val_fraction, TEST_FRACTION)
     look_back = whole_number(request, "look_back", LOOK_BACK)
     horizon = whole_number(request, "horizon", 1)
-    return windows(request, spiky(request.seed, level), "y", look_back, horizon, rows)
+    # Sines differ in their last digit from machine to machine: the digest is of what makes them.
+    digest = digest_of("spiky", str(request.seed), str(level))
+    series = Series(spiky(request.seed, level), "y", digest=digest)
+    return windows(request, series, look_back, horizon, rows)
 
 
 SPIKY = Source(
     help="10,000 points of a noisy sine with fast bursts, made from the seed; works offline",
     load=_load,
     is_ready=lambda root: True,
+    kind="series",
+    embedded=True,
     options=("level", "look_back", "horizon"),
 )

@@ -7,7 +7,7 @@ import zipfile
 from pathlib import Path
 from typing import Protocol
 
-from .errors import DatasetError, reason
+from ..errors import DatasetError, reason
 
 
 class PictureStore(Protocol):
@@ -43,7 +43,10 @@ class FolderStore:
 
 
 class ZipStore:
-    """A zip. Nothing is unpacked to disk, so that no name in it can lead out of a folder."""
+    """A zip. Nothing is unpacked to disk, so that no name in it can lead out of a folder.
+
+    Names may be joined by backslashes, as some programs on Windows write them.
+    """
 
     def __init__(self, path: Path) -> None:
         try:
@@ -54,10 +57,12 @@ class ZipStore:
                 "make or download it again."
             ) from None
         self._tree: dict[str, tuple[set[str], set[str]]] = {"": (set(), set())}
-        for name in self._zip.namelist():
-            self._add(name)
+        self._members: dict[str, zipfile.ZipInfo] = {}
+        for member in self._zip.infolist():
+            self._add(member)
 
-    def _add(self, name: str) -> None:
+    def _add(self, member: zipfile.ZipInfo) -> None:
+        name = member.filename.replace("\\", "/")
         parts = [part for part in name.split("/") if part]
         if not parts or any(map(_is_hidden, parts)):
             return
@@ -68,18 +73,19 @@ class ZipStore:
             self._tree.setdefault(parent, (set(), set()))
         if not name.endswith("/"):
             self._tree[parent][1].add(parts[-1])
+            self._members["/".join(parts)] = member
 
     def children(self, folder: str) -> tuple[list[str], list[str]]:
         folders, files = self._tree[folder]
         return sorted(folders), sorted(files)
 
     def read(self, file: str) -> bytes:
-        return self._zip.read(file)
+        return self._zip.read(self._members[file])
 
 
 def _is_hidden(name: str) -> bool:
-    """Whether it is what desktops leave behind: .DS_Store, ._0001.jpg, __MACOSX."""
-    return name.startswith(".") or name == "__MACOSX"
+    """Whether it is what desktops leave behind: .DS_Store, ._0001.jpg, __MACOSX, Thumbs.db."""
+    return name.startswith(".") or name in ("__MACOSX", "Thumbs.db", "desktop.ini")
 
 
 def open_store(path: Path) -> PictureStore:

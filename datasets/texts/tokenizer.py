@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from .errors import DatasetError, reason
+from ..errors import DatasetError, reason
 
 GPT2_SIZE = 50_257
 

@@ -11,13 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .dataset import Dataset
-from .download import RemoteFile, obtain
-from .errors import DatasetError, reason
-from .normalisation import Normalisation
-from .series import fraction, rows_by_fraction, whole_number
-from .source import Request, Source
-from .split import Split
+from ..dataset import Dataset
+from ..digest import digest_of
+from ..download import RemoteFile, obtain
+from ..encoding import read_text
+from ..errors import DatasetError, reason
+from ..normalisation import Normalisation
+from ..options import fraction, whole_number
+from ..series.windows import rows_by_fraction
+from ..source import Request, Source
+from ..split import Split
 from .tokenizer import Tokenizer, tokenizer_for
 
 BLOCK_SIZE, TEST_FRACTION = 64, 0.1
@@ -107,6 +110,7 @@ def text_dataset(request: Request, text: str) -> TextDataset:
         class_names=(),
         tokenizer=tokenizer,
         chars_per_token=len(text) / max(1, len(tokens)),
+        digest=digest_of(text),
     )
 
 
@@ -123,9 +127,10 @@ def _load_shakespeare(request: Request) -> Dataset:
         obtain(request, request.root, [file])
     data = _bytes(path)
     if hashlib.sha256(data).hexdigest() != SHAKESPEARE_SHA256:
+        own = f"read it as data=text data.path={path}"
+        again = own if request.path else f"move it away and get it again, or {own}"
         raise DatasetError(
-            f"{path} is not Tiny Shakespeare: its SHA-256 is not {SHAKESPEARE_SHA256}; delete it "
-            "and get it again, or read it as data=text."
+            f"{path} is not Tiny Shakespeare: its SHA-256 is not {SHAKESPEARE_SHA256}; {again}."
         )
     return text_dataset(request, data.decode("ascii"))
 
@@ -139,7 +144,7 @@ def _load_text(request: Request) -> Dataset:
             raise DatasetError(f"{path} has no files: set data.path to UTF-8 text.")
     else:
         files = [path]
-    return text_dataset(request, "\n".join(_decoded(file) for file in files))
+    return text_dataset(request, "\n".join(read_text(file) for file in files))
 
 
 def _load_pydoc(request: Request) -> Dataset:
@@ -155,15 +160,6 @@ def _bytes(path: Path) -> bytes:
         raise DatasetError(f"{path} cannot be read: {reason(error)}.") from None
 
 
-def _decoded(path: Path) -> str:
-    try:
-        return _bytes(path).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DatasetError(
-            f"{path} is not UTF-8 text: byte {error.start} is 0x{error.object[error.start]:02x}."
-        ) from None
-
-
 def _is_hidden(file: Path, folder: Path) -> bool:
     return any(part.startswith(".") for part in file.relative_to(folder).parts)
 
@@ -174,6 +170,7 @@ SHAKESPEARE = Source(
     help="Tiny Shakespeare, 1,115,394 characters; downloads 1 MB once, or path = the file",
     load=_load_shakespeare,
     is_ready=lambda root: (root / SHAKESPEARE_FILE).is_file(),
+    kind="text",
     takes_path=True,
     options=_OPTIONS,
 )
@@ -181,6 +178,7 @@ TEXT = Source(
     help="your own text: path = a UTF-8 file, or a folder of them; works offline",
     load=_load_text,
     is_ready=lambda root: False,
+    kind="text",
     needs_path=True,
     options=_OPTIONS,
 )
@@ -188,5 +186,7 @@ PYDOC = Source(
     help="the topics of Python's own help(), half a MB of text; embedded in Python, works offline",
     load=_load_pydoc,
     is_ready=lambda root: True,
+    kind="text",
+    embedded=True,
     options=_OPTIONS,
 )

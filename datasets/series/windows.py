@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .dataset import Dataset
-from .errors import DatasetError
-from .normalisation import Normalisation
-from .source import Request
-from .split import Split
+from ..dataset import Dataset
+from ..digest import digest_of
+from ..errors import DatasetError
+from ..normalisation import Normalisation
+from ..source import Request
+from ..split import Split
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,19 +40,33 @@ class SeriesDataset(Dataset):
         return split.normalisation.targets(split.x[:, -1]).expand(-1, split.y.shape[1])
 
 
+@dataclass(frozen=True)
+class Series:
+    """Values (T,) in the order of time.
+
+    column: what they are called
+    notes: what was done to the user's data that they may not expect
+    digest: of what they are made from; None: of the values
+    """
+
+    values: np.ndarray
+    column: str
+    notes: tuple[str, ...] = ()
+    digest: str | None = None
+
+    def first(self, count: int) -> Series:
+        """Its first `count` values."""
+        return replace(self, values=self.values[:count])
+
+
 def windows(
-    request: Request,
-    values: np.ndarray,
-    column: str,
-    look_back: int,
-    horizon: int,
-    rows: Sequence[int],
+    request: Request, given: Series, look_back: int, horizon: int, rows: Sequence[int]
 ) -> SeriesDataset:
-    """The data set of a series (T,), its first rows[0] rows train, then rows[1] val, rows[2] test.
+    """The data set of a series, its first rows[0] rows train, then rows[1] val, rows[2] test.
 
     Raises DatasetError where a split is too short for a window.
     """
-    series = torch.from_numpy(np.array(values, dtype=np.float64))
+    series = torch.from_numpy(np.array(given.values, dtype=np.float64))
     ends = np.cumsum(rows)
     parts: dict[str, tuple[Tensor, Tensor]] = {}
     for name, first, end in zip(("train", "val", "test"), (0, *ends[:-1]), ends, strict=True):
@@ -64,7 +79,7 @@ def windows(
         if count < 1:
             raise DatasetError(
                 f"{request.name}: {name} has {own:,} rows, too few for look_back={look_back} and "
-                f"horizon={horizon}: of {len(values):,} rows, train gets {rows[0]:,}, val "
+                f"horizon={horizon}: of {len(series):,} rows, train gets {rows[0]:,}, val "
                 f"{rows[1]:,}, test {rows[2]:,}; give a longer file or smaller windows."
             )
         x = series.unfold(0, look_back, 1)[first - look_back :][:count, :, None]
@@ -81,7 +96,9 @@ def windows(
         input_shape=(look_back, 1),
         output_dim=horizon,
         class_names=(),
-        column=column,
+        column=given.column,
+        digest=given.digest or digest_of(series),
+        notes=given.notes,
     )
 
 
@@ -91,19 +108,3 @@ def rows_by_fraction(count: int, val_fraction: float, test_fraction: float) -> t
     test = round(test_fraction * count)
     val = round(val_fraction * (count - test))
     return count - test - val, val, test
-
-
-def whole_number(request: Request, name: str, default: int) -> int:
-    """The option `name`, an integer of at least 1. Raises DatasetError otherwise."""
-    value = request.options.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise DatasetError(f"{request.name}: {name}={value}: give a whole number of at least 1.")
-    return value
-
-
-def fraction(request: Request, name: str, default: float) -> float:
-    """The option `name`, between 0 and 1, neither included. Raises DatasetError otherwise."""
-    value = request.options.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
-        raise DatasetError(f"{request.name}: {name}={value}: give a number between 0 and 1.")
-    return float(value)
