@@ -263,6 +263,7 @@ def build_settings(config: schema.TrainerConfig, seed: int) -> Settings:
         checkpoint_seconds=config.checkpoint_seconds,
         grad_clip=config.grad_clip,
         precision=config.precision,
+        cuda_graph=config.cuda_graph,
         monitor=config.monitor,
         patience=config.patience,
         seed=seed,

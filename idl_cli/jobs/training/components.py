@@ -23,6 +23,7 @@ from idl_cli.record.config_file import check_fit
 from idl_cli.record.normalisation import as_trained, kept_normalisation, targets_like_inputs
 from idl_core.training import (
     Callback,
+    CannotCapture,
     Checkpoint,
     CheckpointError,
     CheckpointFolder,
@@ -238,6 +239,8 @@ def _fit(
         )
     except CheckpointError as error:
         raise InputError(str(error)) from error
+    except CannotCapture as error:
+        raise InputError(f"trainer.{error}") from error
     except NonFiniteLoss as error:
         kept = "the last good checkpoint is kept; " if checkpoints.folder.exists() else ""
         raise RunFailed(f"{error}: {kept}lower optimizer.lr or set trainer.grad_clip") from error
