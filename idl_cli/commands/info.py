@@ -1,4 +1,4 @@
-"""`idl info`: what this installation is, what it can run on, and where it reads and writes."""
+"""`idl info`: versions, devices, kernels, and where data and runs are."""
 
 from __future__ import annotations
 

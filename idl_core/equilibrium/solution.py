@@ -37,6 +37,10 @@ class SolveStats(NamedTuple):
         """(m,) bool: the residual is finite and within its bound."""
         return (self.residual <= self.bound) & self.residual.isfinite()
 
+    def where(self, which: Tensor, others: SolveStats) -> SolveStats:
+        """These stats for the samples marked in `which` (m,), `others` for the rest."""
+        return SolveStats(*(a.where(which, b) for a, b in zip(self, others, strict=True)))
+
     def worst_step(self) -> SolveStats:
         """Of fields (steps, m), for each sample: the largest residual, of those above their bound
         if there are such, the bound on it, and the most iterations."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from idl_core.equilibrium.solution import LastSolution, Solution, SolveStats
 from idl_core.functions import ImplicitFunction
-from idl_core.kernels import Recurrence, recurrent_equilibrium
+from idl_core.kernels import Model, recurrent_output
 from idl_core.models.implicit import ImplicitModel
 from idl_core.models.window_changes import changes, check_changes, start_from_persistence
 
@@ -133,8 +133,9 @@ class ImplicitRNNCell(nn.Module):
         else:
             left, right = f.constrain(layer.A), None
         report = layer.last_solution
-        how = Recurrence(f.activation, f.solver, f.adjoint_solver, all_outputs, report, f.kernel)
-        outputs = recurrent_equilibrium(left, right, B, layer.C, D, x, h0, how)
+        model = Model(left, right, B, layer.C, D)
+        how = f.method(report, "the implicit RNN")
+        outputs = recurrent_output(model, x, h0, how, all_outputs=all_outputs)
         if report.forward is not None and not torch.compiler.is_compiling():
             report.forward.warn_unless_converged("the implicit RNN")
         return outputs

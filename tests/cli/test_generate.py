@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from idl_cli.commands.generate import GenerateConfig, decoded, generated
-from idl_cli.record.saved_model import trained_model
+from idl_cli.record.saved_model import saved_model
 
 from .conftest import Answer, Idl
 
@@ -73,7 +73,7 @@ def test_the_text_of_the_training_is_evaluated_once(idl: Idl, trained: Answer) -
     count -= round(0.1 * count)
     windows = (count - 1) // 8
     with torch.no_grad():
-        scores = trained_model(Path("trained"))(tokens[: windows * 8].reshape(windows, 8))
+        scores = saved_model(Path("trained"))(tokens[: windows * 8].reshape(windows, 8))
     loss = torch.nn.functional.cross_entropy(scores.flatten(0, 1), tokens[1 : windows * 8 + 1])
     answer = idl("eval", "run=trained", "split=train")
     assert answer.summary["train"]["loss"] == pytest.approx(loss.item(), rel=1e-5)
@@ -117,7 +117,7 @@ def test_the_best_token_is_the_models_own(idl: Idl, trained: Answer) -> None:
     characters = sorted(set(TEXT))
     prompt = torch.tensor([[characters.index(c) for c in "the q"]])
     with torch.no_grad():
-        best = int(trained_model(Path("trained"))(prompt)[0, -1].argmax())
+        best = int(saved_model(Path("trained"))(prompt)[0, -1].argmax())
     assert answer.out == f"the q{characters[best]}\n"
 
 

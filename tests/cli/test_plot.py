@@ -11,26 +11,31 @@ import pytest
 import torch
 from matplotlib.image import imread
 
-from idl_cli.config import schema
+from idl_cli.config.data_options import DataConfig
+from idl_cli.config.model_options import ImplicitConfig, MLPConfig, ModelConfig
+from idl_cli.config.train_config import TrainConfig
+from idl_cli.config.training_options import AdamConfig, ConstantConfig, TrainerConfig
+from idl_cli.config.typed_settings import as_plain
 from idl_cli.display import figures
+from idl_cli.display.curves import learning
 from idl_cli.main import main
-from idl_cli.record.metrics_reader import learning, read_metrics
-from idl_cli.record.saved_blocks import trained_blocks
+from idl_cli.record.metrics_reader import read_metrics
+from idl_cli.record.saved_model import saved_blocks
 from idl_core.functions import ImplicitFunctionInf, ImplicitFunctionTriu
 from idl_core.models import MLP, ImplicitModel
 from idl_core.training.checkpoint import Checkpoint, CheckpointFolder
 
 
-def config_of(model: schema.ModelConfig) -> dict[str, Any]:
+def config_of(model: ModelConfig) -> dict[str, Any]:
     """A whole configuration of `idl train` with this model."""
-    return schema.as_plain(
-        schema.TrainConfig(
+    return as_plain(
+        TrainConfig(
             name="test",
             model=model,
-            data=schema.DataConfig(),
-            optimizer=schema.AdamConfig(),
-            scheduler=schema.ConstantConfig(),
-            trainer=schema.TrainerConfig(),
+            data=DataConfig(),
+            optimizer=AdamConfig(),
+            scheduler=ConstantConfig(),
+            trainer=TrainerConfig(),
         )
     )
 
@@ -74,7 +79,7 @@ CURVES = ["learning_curves.png", "solver_iterations.png"]
 def test_an_implicit_run_gets_all_figures(
     make_run: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = make_run("a", metrics=rows(3), config=config_of(schema.ImplicitConfig(hidden_dim=8)))
+    run = make_run("a", metrics=rows(3), config=config_of(ImplicitConfig(hidden_dim=8)))
     save_weights(run, ImplicitModel(6, 3, 8))
     assert drawn(capsys, run) == [*CURVES, "matrices.png"]
     before = {path: path.read_bytes() for path in (run / "figures").iterdir()}
@@ -86,7 +91,7 @@ def test_another_run_gets_those_that_apply(
     make_run: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     without = tuple({k: v for k, v in row.items() if "iterations" not in k} for row in rows(3))
-    run = make_run("a", metrics=without, config=config_of(schema.MLPConfig(hidden_dims=(4,))))
+    run = make_run("a", metrics=without, config=config_of(MLPConfig(hidden_dims=(4,))))
     save_weights(run, MLP(6, 3, (4,), "relu"))
     assert drawn(capsys, run) == ["learning_curves.png"]
 
@@ -113,9 +118,9 @@ def test_blocks_are_those_of_the_equilibrium(make_run: Any, settings: dict[str, 
     with torch.no_grad():
         for parameter in model.parameters():  # large enough for the projection to matter
             parameter.mul_(6)
-    run = make_run("a", config=config_of(schema.ImplicitConfig(hidden_dim=8, **settings)))
+    run = make_run("a", config=config_of(ImplicitConfig(hidden_dim=8, **settings)))
     save_weights(run, model)
-    blocks = trained_blocks(run)
+    blocks = saved_blocks(run)
     assert blocks is not None
 
     U = torch.randn(5, 6, dtype=torch.float64)
@@ -227,7 +232,7 @@ def test_wrong_input_is_one_line_and_2(
 
 
 def test_a_damaged_checkpoint_is_named(make_run: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    run = make_run("a", metrics=rows(1), config=config_of(schema.ImplicitConfig(hidden_dim=8)))
+    run = make_run("a", metrics=rows(1), config=config_of(ImplicitConfig(hidden_dim=8)))
     save_weights(run, ImplicitModel(6, 3, 8))
     path = run / "checkpoints" / "best.safetensors"
     path.write_bytes(path.read_bytes()[:-9])
@@ -239,7 +244,7 @@ def test_a_damaged_checkpoint_is_named(make_run: Any, capsys: pytest.CaptureFixt
 
 
 def test_a_checkpoint_of_another_model(make_run: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    run = make_run("a", config=config_of(schema.ImplicitConfig(hidden_dim=9)))
+    run = make_run("a", config=config_of(ImplicitConfig(hidden_dim=9)))
     save_weights(run, ImplicitModel(6, 3, 8))
     assert main(["plot", f"run={run}"]) == 2
     assert "another model" in capsys.readouterr().err
@@ -248,7 +253,7 @@ def test_a_checkpoint_of_another_model(make_run: Any, capsys: pytest.CaptureFixt
 def test_a_configuration_that_names_code_is_refused(
     make_run: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = config_of(schema.ImplicitConfig(hidden_dim=8))
+    config = config_of(ImplicitConfig(hidden_dim=8))
     config["model"]["_target_"] = "os.system"
     run = make_run("a", config=config)
     save_weights(run, ImplicitModel(6, 3, 8))

@@ -13,8 +13,9 @@ import pytest
 from idl_cli.display import tables
 from idl_cli.errors import InputError
 from idl_cli.main import main
+from idl_cli.record.finder import find_runs
 from idl_cli.record.query import parse_conditions
-from idl_cli.record.reader import MISSING, RunRecord, find_runs
+from idl_cli.record.reader import MISSING, RunRecord
 
 NAMES = ("2025-11-20_10-00-00_a", "2025-11-21_09-00-00_b", "2025-11-21_10-00-00_c")
 
@@ -282,7 +283,7 @@ def test_a_terminal_of_any_width_shows_paths_and_figures_whole(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(tables, "on_terminal", lambda: True)
+    monkeypatch.setattr(tables, "draws", lambda stream: True)
     monkeypatch.setenv("COLUMNS", str(width))
     assert main(["runs"]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -14,9 +14,9 @@ import pytest
 import torch
 import yaml
 
-from idl_cli.display.screen import Screen
-from idl_cli.display.sim_results import rounded_up
-from idl_cli.record.saved_blocks import trained_blocks
+from idl_cli.display.progress import Screen
+from idl_cli.display.sim_table import rounded_up
+from idl_cli.record.saved_model import saved_blocks
 from idl_core.training import CheckpointFolder
 
 from .conftest import Answer, Idl, Start, StopAt, with_other_inputs
@@ -74,7 +74,7 @@ def test_its_checkpoint_is_evaluated_and_drawn(idl: Idl, learned: Answer) -> Non
     assert answer.code == 0, answer.err
     assert answer.summary["test"] == pytest.approx(learned.summary["test"], abs=1e-5)
     assert idl("plot", "run=learned").code == 0
-    blocks = trained_blocks(learned.run)
+    blocks = saved_blocks(learned.run)
     assert blocks is not None
     zeros = {name: float((block == 0).mean()) for name, block in blocks.items()}
     assert zeros == pytest.approx(learned.summary["sim"]["sparsity"])
@@ -208,7 +208,7 @@ def test_a_picture_that_cannot_be_written_costs_no_figures(
     def full(figure: object, path: Path) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("idl_cli.display.sim_results.save", full)
+    monkeypatch.setattr("idl_cli.display.sim_figures.save", full)
     answer = idl("sim", "teacher=learned")
     assert answer.code == 0, answer.err
     assert "figures not written: No space left on device" in answer.err
@@ -330,7 +330,7 @@ def test_a_job_of_a_pool_stops_while_solving_where_the_sweep_is_told_to(
         Path("sweep/.stopping").write_text("15")
 
     monkeypatch.setattr(Screen, "on_solve", stop)
-    monkeypatch.setattr("idl_cli.jobs.job.is_pool", lambda launcher: True)
+    monkeypatch.setattr("idl_cli.hydra_app.hydra_job.is_pool", lambda launcher: True)
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
     handlers = {number: signal.getsignal(number) for number in numbers}
     try:

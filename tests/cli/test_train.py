@@ -195,7 +195,7 @@ def test_a_bug_of_ours_is_a_traceback_and_a_failed_summary(
     def bug(*args: object, **kwargs: object) -> None:
         raise ZeroDivisionError("ours")
 
-    monkeypatch.setattr("idl_cli.jobs.training.components.evaluate", bug)
+    monkeypatch.setattr("idl_cli.jobs.training.fit_and_test.evaluate", bug)
     with pytest.raises(ZeroDivisionError):
         idl("train", *tiny, "hydra.run.dir=broken")
     summary = json.loads((tmp_path / "broken" / "summary.json").read_text())

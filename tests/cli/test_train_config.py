@@ -11,10 +11,11 @@ import pytest
 import yaml
 
 import idl_conf
-from idl_cli.config import schema
-from idl_cli.config.schema import TrainConfig, as_plain, train_config
-from idl_cli.config.sim_options import SimConfig
-from idl_cli.config.typed_settings import annotations_of, names_of, read_settings
+from idl_cli.config.model_options import MLPConfig
+from idl_cli.config.sim_config import SimConfig
+from idl_cli.config.train_config import TrainConfig, train_config
+from idl_cli.config.training_options import SGDConfig, TrainerConfig
+from idl_cli.config.typed_settings import annotations_of, as_plain, names_of, read_settings
 from idl_cli.errors import InputError
 
 CONF = Path(next(iter(idl_conf.__path__)))
@@ -62,7 +63,7 @@ def test_the_defaults_of_yaml_and_of_the_classes_agree() -> None:
             values = own_values(path)
             if values is None or group in OWN_DEFAULTS:
                 continue
-            kind = options(group).get(values.get("name", ""), schema.TrainerConfig)
+            kind = options(group).get(values.get("name", ""), TrainerConfig)
             assert read_settings(kind, values) == kind(), path
 
 
@@ -77,8 +78,8 @@ def test_a_configuration_survives_being_written_and_read() -> None:
         "logger": {"name": "wandb", "tags": ["a"]},
     }
     config = train_config(values)
-    assert config.model == schema.MLPConfig(hidden_dims=(3, 4))
-    assert config.optimizer == schema.SGDConfig(lr=1e-3)
+    assert config.model == MLPConfig(hidden_dims=(3, 4))
+    assert config.optimizer == SGDConfig(lr=1e-3)
     assert config.trainer.precision == "64"
     assert config.trainer.cuda_graph == "off"
     assert train_config(yaml.safe_load(yaml.safe_dump(as_plain(config)))) == config

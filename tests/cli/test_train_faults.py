@@ -16,7 +16,7 @@ import pytest
 import torch
 import wandb
 
-from idl_cli.record.loggers.metrics_file import MetricsRecord
+from idl_cli.record.loggers.metrics_file import MetricsLogger
 from idl_core.training import Callback, Checkpoint, CheckpointFolder, Plan, Progress
 
 from .conftest import Idl
@@ -45,7 +45,7 @@ def test_a_full_disk_is_said_and_survived(
                 while True:
                     file.write(bytes(512))
 
-    monkeypatch.setattr("idl_cli.display.screen.Screen.on_save", fill)
+    monkeypatch.setattr("idl_cli.display.progress.Screen.on_save", fill)
     run = small_disk / "run"
     answer = idl("train", *tiny, f"hydra.run.dir={run}")
     assert answer.code == 1  # the training went on to its end; its record could not be written
@@ -160,7 +160,7 @@ def test_the_commit_is_that_of_the_code_that_was_started(
     commit("first")
     head = ["git", "rev-parse", "HEAD"]
     first = subprocess.run(head, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
-    monkeypatch.setattr("idl_cli.display.screen.Screen.on_save", commit_more)
+    monkeypatch.setattr("idl_cli.display.progress.Screen.on_save", commit_more)
     answer = idl("train", *tiny, "trainer.max_epochs=1")
     assert answer.summary["git_commit"] == first.strip()
     now = subprocess.run(head, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
@@ -170,7 +170,7 @@ def test_the_commit_is_that_of_the_code_that_was_started(
 def test_metrics_that_could_not_be_written_are_written_later(tmp_path: Path) -> None:
     """The kernel is asked to let no file grow, for a while."""
     said: list[str] = []
-    record = MetricsRecord(tmp_path / "metrics.jsonl", said.append)
+    record = MetricsLogger(tmp_path / "metrics.jsonl", said.append)
     record.on_start(Plan(9, 3, 0, 8))
     record.on_log(Progress(step=1), {"loss": 1.0})
     before = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
-from idl_cli.hydra_app.sweep import HIGHER_IS_BETTER, conclude_sweep, note_refusal
+from idl_cli.hydra_app.sweep_end import conclude_sweep
+from idl_cli.hydra_app.sweep_jobs import HIGHER_IS_BETTER, note_refusal
 from idl_cli.processes.stop_signals import PoolStop, SweepSignals
 from idl_core.training.tasks import HIGHER_IS_BETTER as TOLD_BY_TASKS
 

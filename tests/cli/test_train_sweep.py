@@ -79,16 +79,14 @@ def test_jobs_that_were_given_wrong_input_make_it_2(idl: Idl, tiny: list[str]) -
 def test_a_bug_in_one_job_is_shown_and_the_rest_go_on(
     idl: Idl, tiny: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from idl_cli.config import build
-
-    real = build.build_model
+    from idl_cli.config.build_model import build_model
 
     def bug(config: Any, dataset: Any) -> Any:
         if config.hidden_dim == 3:
             raise ZeroDivisionError("ours")
-        return real(config, dataset)
+        return build_model(config, dataset)
 
-    monkeypatch.setattr(build, "build_model", bug)
+    monkeypatch.setattr("idl_cli.jobs.training.components.build_model", bug)
     answer = idl("train", "-m", *tiny, "model.hidden_dim=3,4")
     assert answer.code == 1
     assert "Traceback" in answer.err

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from idl_cli.config.uncompiled import uncompiled
+from idl_cli.config.build_training import uncompiled
 
 
 def trained(optimizer: Any, model: nn.Module, steps: int) -> None:

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from idl_core import ImplicitFunctionWarning, ImplicitModel, ImplicitRNN, ImplicitRNNCell
-from idl_core.kernels.numba import models, solves
+from idl_core.kernels.numba import dense, norm, sequence, support
+from idl_core.kernels.numba import model as whole_model
 
 pytest.importorskip("numba", reason="tiles are compiled by numba: pip install 'idl[fast]'")
 
@@ -23,8 +24,8 @@ TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-5}
 @contextmanager
 def torch_alone() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(solves, "suits", lambda *_: False)
-        patch.setattr(solves, "rows_within", lambda *_: False)
+        patch.setattr(support, "obstacle", lambda *_: "torch is asked")
+        patch.setattr(norm, "rows_within", lambda *_: False)
         yield
 
 
@@ -43,11 +44,11 @@ def solved_by_tiles(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 
         return solve
 
-    for name in ("solve_dense", "solve_chain"):
-        monkeypatch.setattr(solves, name, watched(getattr(solves, name)))
-    for name in ("forward", "backward"):
-        own = getattr(models, name)
-        monkeypatch.setattr(models, name, watched(own, lambda found: found[0].solution is not None))
+    for module, name in ((dense, "solve"), (dense, "solve_adjoint"), (sequence, "solve")):
+        monkeypatch.setattr(module, name, watched(getattr(module, name)))
+    for name in ("_forward", "_backward"):
+        own = watched(getattr(whole_model, name), lambda found: found[0].solution is not None)
+        monkeypatch.setattr(whole_model, name, own)
     return told
 
 
@@ -78,7 +79,8 @@ def test_dense(activation: str, n: int, m: int, dtype: torch.dtype, solved_by_ti
     torch.manual_seed(0)
     model = ImplicitModel(6, 3, n, bias=True, activation=activation).to(dtype)
     assert_as_in_float64(model, torch.randn(m, 6, dtype=dtype))
-    assert solved_by_tiles[:2] == [activation != "tanh", True]  # of tanh, the adjoint alone
+    # Of tanh, the adjoint alone.
+    assert solved_by_tiles[:2] == ([True] if activation == "tanh" else [True, True])
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
@@ -191,7 +193,7 @@ def test_an_adjoint_that_tiles_do_not_solve_is_solved_by_torch(
 ) -> None:
     torch.manual_seed(0)
     options = {"is_low_rank": True, "rank": rank} if rank else {}
-    model, own = ImplicitModel(6, 3, 30, **options).double(), models.backward
+    model, own = ImplicitModel(6, 3, 30, **options).double(), whole_model._backward
 
     def without_a_solution(*arguments: Any) -> Any:
         found, sums = own(*arguments)
@@ -200,7 +202,7 @@ def test_an_adjoint_that_tiles_do_not_solve_is_solved_by_torch(
                 x.fill_(torch.nan)
         return found._replace(solution=None), sums
 
-    monkeypatch.setattr(models, "backward", without_a_solution)
+    monkeypatch.setattr(whole_model, "_backward", without_a_solution)
     assert_as_in_float64(model, torch.rand(20, 6, dtype=torch.float64))
 
 

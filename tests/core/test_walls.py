@@ -20,7 +20,8 @@ ALLOWED = {
 # Inside the core: room -> rooms it may import.
 CORE = {
     "activations": set(),
-    "wellposed": set(),
+    "perron_frobenius": set(),
+    "wellposed": {"perron_frobenius"},
     "equilibrium": set(),
     "workers": set(),
     "peers": set(),

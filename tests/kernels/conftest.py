@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from idl_core.equilibrium import flush_warnings
-from idl_core.kernels import available, choice
+from idl_core.kernels import available
+from idl_core.kernels.triton import support
 
 # The suite is collected by importlib, which puts no folder on the path.
 sys.path.insert(0, str(Path(__file__).parent))
@@ -23,7 +24,7 @@ OF_PROGRAMS = {
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
-    without = choice.NO_TRITON is not None and collection_path.name in OF_PROGRAMS
+    without = support.NO_TRITON is not None and collection_path.name in OF_PROGRAMS
     return True if without else None
 
 
@@ -48,7 +49,7 @@ def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
         return "cuda"
     for module, launcher in request.getfixturevalue("_launchers").items():
         monkeypatch.setattr(module, launcher.name, launcher)
-    monkeypatch.setattr(choice, "_obstacles", {"cpu": None})
+    monkeypatch.setattr(support, "_obstacles", {"cpu": None})
     return "cpu"
 
 

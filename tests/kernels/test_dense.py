@@ -13,9 +13,9 @@ from idl_core import Broyden, ImplicitFunctionWarning, Picard
 from idl_core.activations import ACTIVATIONS
 from idl_core.equilibrium import flush_warnings
 from idl_core.equilibrium.solution import LastSolution
-from idl_core.kernels import dense_equilibrium
-from idl_core.kernels.choice import FUSED
+from idl_core.kernels import Affine, Method, equilibrium
 from idl_core.kernels.triton import ops, sizes
+from idl_core.kernels.triton.support import KNOWN
 
 TOL = 3e-6
 
@@ -30,7 +30,8 @@ def solve(
 ) -> tuple[Tensor, LastSolution]:
     solver, report = Picard(tol, max_iter), LastSolution()
     form = ACTIVATIONS[activation]
-    return dense_equilibrium(A, Z, X0, form, solver, solver, report, "triton"), report
+    method = Method(form, solver, solver, report, "triton")
+    return equilibrium(Affine(A), Z, X0, method), report
 
 
 def tell(report: LastSolution) -> None:
@@ -68,7 +69,7 @@ def test_sizes(m: int, n: int, device: str) -> None:
     check(A, Z, "tanh", 0.8)
 
 
-@pytest.mark.parametrize(("activation", "n"), [*((name, 12) for name in FUSED), ("silu", 130)])
+@pytest.mark.parametrize(("activation", "n"), [*((name, 12) for name in KNOWN), ("silu", 130)])
 def test_activations(activation: str, n: int, device: str) -> None:
     A = contraction(n, 0.8, "trained").to(device)
     Z = 2 * torch.randn(4, n, generator=torch.Generator().manual_seed(2)).to(device)
@@ -264,4 +265,4 @@ def test_what_triton_cannot_do_is_refused(device: str) -> None:
         solve(A, Z, "gelu")
     form, report = ACTIVATIONS["relu"], LastSolution()
     with pytest.raises(ValueError, match="the solver is Broyden"):
-        dense_equilibrium(A, Z, None, form, Broyden(), Picard(), report, "triton")
+        equilibrium(Affine(A), Z, None, Method(form, Broyden(), Picard(), report, "triton"))

@@ -16,7 +16,7 @@ from test_low_rank import factors
 from torch import Tensor
 
 from idl_core.activations import ACTIVATIONS
-from idl_core.kernels.choice import FUSED
+from idl_core.kernels.triton.support import KNOWN
 
 SAMPLES = 3
 # The history of window 2 is first used in the third iteration, and seen in the fourth image.
@@ -41,7 +41,7 @@ def compare(found: Tensor, expected: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize(
-    ("n", "activation"), [*((12, name) for name in FUSED), (130, "identity"), (130, "silu")]
+    ("n", "activation"), [*((12, name) for name in KNOWN), (130, "identity"), (130, "silu")]
 )
 def test_dense(n: int, activation: str, device: str) -> None:
     """On chip and, of 130, streamed."""

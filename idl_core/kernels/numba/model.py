@@ -1,328 +1,194 @@
-"""A whole implicit model, Y = C X + D U at X = φ(A X + B U), and its gradients, by tiles.
-
-The matrices are as the model keeps them, and samples are rows: U (m, p), X (m, n), Y (m, q). All
-are contiguous and come as addresses. Of a dense A `left` is A, and `right` has no columns; else
-they are the factors (n, r) of A = left rightᵀ. Without a D, its rows d are 0, else q.
-"""
+"""Passes through a whole implicit model by numba's programs, and by torch where they give up."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
-import numpy as np
+import torch
+from torch import Tensor
 
-from idl_core.kernels.numba import ROWS, TILE_BYTES
-from idl_core.kernels.numba.addresses import at
-from idl_core.kernels.numba.compiled import compiled
-from idl_core.kernels.numba.picard import FIRST, Limits, look, settle
-from idl_core.kernels.numba.team import in_team
-from idl_core.kernels.numba.tiles import (
-    add_product,
-    affine,
-    affine_then,
-    filled,
-    largest,
-    load,
-    load_samples,
-    product,
-    store,
-    store_samples,
-    strided,
-)
+from idl_core.equilibrium.solution import Solution, SolveStats, warn_unreachable
+from idl_core.equilibrium.solvers import Picard, Solver
+from idl_core.kernels.numba import support
+from idl_core.kernels.numba.programs import ROWS, TILE_BYTES
+from idl_core.kernels.numba.support import below, limits, programs
+from idl_core.kernels.problem import Affine, Found, Method, Model, Pass
 
-# Terms that a product sums up in one go.
-_DEPTH = 1024
-# Rows of a product that all tiles go through while their weights are in the caches.
-_PANEL = 16 * ROWS
-# Tiles of a gradient that are summed up side by side.
-_TILES = 8
-# The first row of a product. As a literal it would be compiled as another type.
-_START = np.int64(0)
+Solve = Callable[[Affine, Tensor, Tensor | None, Method], Found]
+SolveAdjoint = Callable[[Affine, Tensor, Tensor, Solver, int | None], Found]
 
 
-@compiled()
-def forward(matrices: Any, batch: Any, found: Any, sizes: Any, limits: Limits, threads: int) -> int:
-    """Solve for X and form Y; returns how it ended, as `ended`. Where it failed, Y is not known.
+def obstacle(model: Model, U: Tensor, X0: Tensor | None, method: Method) -> str | None:
+    """Why a model cannot be run here on a batch U (m, p), from X0 (m, n) or φ(B U)."""
+    (m, p), q, n = U.shape, model.C.shape[0], model.C.shape[-1]
+    r = n if model.right is None else model.right.shape[-1]
+    expected = (
+        (U, (m, p)),
+        (X0, (m, n)),
+        (model.left, (n, r or n)),
+        (model.right, (n, r)),
+        (model.B, (n, p)),
+        (model.C, (q, n)),
+        (model.D, (q, p)),
+    )
+    solvers = method.solver, method.adjoint_solver
+    return support.obstacle(method.activation, solvers, expected)
 
-    matrices: left, right, B, C and D
-    batch: U, and X to start from, which may be 0 for φ(B U)
-    found: what is written
-        B U and D U in tiles of filled(n) + filled(q) rows (tiles, rows, lanes)
-        X
-        the product of X and right, samples last (r, m)
-        figures (3, m): the residual of each sample, its bound, and how many iterations there were
-        Y
-    sizes: m, p, n, q, r, d
+
+def forward(
+    model: Model, U: Tensor, X0: Tensor | None, method: Method, otherwise: Solve
+) -> tuple[Pass, Tensor, bool]:
+    """Ŷ = X Cᵀ + U Dᵀ at X = φ(X Aᵀ + U Bᵀ); `otherwise` solves what is slow or not finite.
+
+    Returns:
+        The pass, Ŷ (m, q), and whether the programs have found it.
     """
-    m, p, n, q, r, _ = sizes
-    left, right, B, C, D = _matrices(matrices, sizes, limits.tol)
-    U = at(batch[0], (m, p), limits.tol)
-    start = at(batch[1], (m if batch[1] else 0, n), limits.tol)
-    lanes = TILE_BYTES // U.itemsize
-    driven = at(found[0], (-(-m // lanes), filled(n) + filled(q), lanes), limits.tol)
-    X, inner = at(found[1], (m, n), limits.tol), at(found[2], (r, m), limits.tol)
-    figures, Y = at(found[3], (3, m), limits.tol), at(found[4], (m, q), limits.tol)
-    in_team(_drive_tiles, (B, D, U, driven), threads)
-    figures[2] = 0
-    given = (left, right, C, start, limits, driven)
-    in_team(_solve_tiles, (given, (X, inner, figures, Y)), threads)
-    return ended(figures, limits.tol)
+    model, batch = model.contiguous(), U.contiguous()
+    found, Y, driven = _forward(model, batch, X0, method)
+    if found.solution is not None:
+        return found, Y, True
+    Z, DU = _drives(driven, len(U), *model.C.shape[::-1])
+    found = _as_pass(otherwise(model.A, Z, X0, method))
+    return found, torch.addmm(DU, found.states, model.C.T), False
 
 
-@compiled()
 def backward(
-    matrices: Any,
-    batch: Any,
-    found: Any,
-    gradients: Any,
-    sizes: Any,
-    limits: Limits,
-    below: Any,
-    threads: int,
-) -> tuple[int, Any]:
-    """Solve V = φ'(X) ∘ (Aᵀ V + Cᵀ grad) and form the gradients of the matrices.
+    model: Model,
+    U: Tensor,
+    known: Pass,
+    grad: Tensor,
+    method: Method,
+    otherwise: SolveAdjoint,
+    by_programs: bool,
+) -> tuple[Pass, Model]:
+    """The adjoint solution V for the gradient of Ŷ (m, q), and the gradients of the matrices.
 
-    The tolerance is in units of the largest entry of Cᵀ grad. Where the solve failed the gradients
-    are not known.
-
-    batch: U, X, the product of X and right (r, m), and grad (m, q), the gradient of Y
-    found: what is written
-        V and grad, samples last (n + q, m)
-        V (m, n)
-        the product of V and left, samples last (r, m)
-        figures (3, m), as of `forward`
-    gradients: those of the matrices are written there, of low rank transposed (r, n)
-    limits: of a linear equilibrium: their `below` is 1
-    below: slope of φ below zero
-    Returns: how the solve ended, and its tolerance
+    Args:
+        known: the forward pass.
+        by_programs: whether they found it; else they would be as slow now.
     """
-    m, _, n, q, r, _ = sizes
-    left, right, _, C, _ = _matrices(matrices, sizes, limits.tol)
-    X, grad = at(batch[1], (m, n), limits.tol), at(batch[3], (m, q), limits.tol)
-    V, figures = at(found[0], (n + q, m), limits.tol), at(found[3], (3, m), limits.tol)
-    rows = at(found[1], (m, n), limits.tol)
-    inner = at(found[2], (r, m), limits.tol)
-    lanes = TILE_BYTES // X.itemsize
-    driven = np.empty((-(-m // lanes), filled(n), lanes), X.dtype)
-    sizes_of_tiles = np.zeros(len(driven), X.dtype)
-    in_team(_pull_tiles, (C, grad, driven, sizes_of_tiles, V), threads)
-    unit = X.dtype.type(0)
-    for size in sizes_of_tiles:
-        unit = max(unit, size)
-    figures[2] = 0
-    given = (left, right, X, limits, limits.tol * unit, below, driven)
-    in_team(_adjoint_tiles, (given, (V, rows, inner, figures)), threads)
-    how = ended(figures, limits.tol * unit)
-    if how:
-        sum_up(batch, found, gradients, sizes, limits.tol, threads)
-    return how, limits.tol * unit
+    model, batch, solution = model.contiguous(), U.contiguous(), None
+    assert known.solution is not None
+    if by_programs:
+        found, sums = _backward(model, batch, known, grad, method)
+        solution = found.solution
+    if solution is None:
+        slope = method.activation.dphi_of_output
+        assert slope is not None
+        solver, pulled = method.adjoint_solver, grad @ model.C
+        expected = known.solution.common_iterations
+        found = _as_pass(otherwise(model.A, slope(known.states), pulled, solver, expected))
+        sums = _gradients(model, batch, known, found, grad)
+    return found, sums
 
 
-@compiled()
-def sum_up(batch: Any, found: Any, gradients: Any, sizes: Any, like: Any, threads: int) -> None:
-    """Form the gradients from what `backward` has found; `like` is a number of the arrays' type."""
-    m, p, n, q, r, d = sizes
-    U, X, inner_X = (
-        at(batch[0], (m, p), like),
-        at(batch[1], (m, n), like),
-        at(batch[2], (r, m), like),
+def _as_pass(found: Found) -> Pass:
+    inner = None if found.inner is None else found.inner.T.contiguous()
+    return Pass(found.states.contiguous(), inner, found.solution)
+
+
+def _forward(
+    of: Model, U: Tensor, X0: Tensor | None, method: Method
+) -> tuple[Pass, Tensor, Tensor]:
+    """By the programs: the pass; Ŷ (m, q), known where it has a solution; tiles of B U and D U."""
+    solver = method.solver
+    assert isinstance(solver, Picard)
+    m, _, n, q, r, _ = sizes = _sizes(of, U)
+    lanes = TILE_BYTES // U.itemsize
+    driven = U.new_empty(-(-m // lanes), _filled(n) + _filled(q), lanes)
+    X, figures, Y = U.new_empty(m, n), U.new_empty(3, m), U.new_empty(m, q)
+    inner = U.new_empty(r, m) if r else None
+    start = None if X0 is None else X0.contiguous()
+    how = programs().model.forward(
+        _addresses(of),
+        _addresses((U, start)),
+        _addresses((driven, X, inner, figures, Y)),
+        sizes,
+        limits(solver, below(method.activation), U.dtype, relative=False),
+        torch.get_num_threads(),
     )
-    V, rows, inner_V = (
-        at(found[0], (n + q, m), like),
-        at(found[1], (m, n), like),
-        at(found[2], (r, m), like),
+    if how == _WITHIN_ROUNDING:
+        warn_unreachable(solver.tol, U.dtype, float(X.abs().max()))
+    solution = Solution(X, SolveStats(*figures.unbind()), solver.tol, False, True) if how else None
+    return Pass(X, inner, solution), Y, driven
+
+
+def _drives(driven: Tensor, m: int, n: int, q: int) -> tuple[Tensor, Tensor]:
+    """B U (m, n) and D U (m, q) from the tiles of them."""
+    samples = driven.transpose(1, 2).flatten(0, 1)[:m]
+    return samples[:, :n], samples[:, _filled(n) : _filled(n) + q]
+
+
+def _backward(
+    of: Model, U: Tensor, known: Pass, grad: Tensor, method: Method
+) -> tuple[Pass, Model]:
+    """By the programs: V = φ'(X) ∘ (V A + grad C), and the gradients of the matrices, known where
+    it has a solution."""
+    solver = method.adjoint_solver
+    assert isinstance(solver, Picard)
+    m, _, n, q, r, _ = sizes = _sizes(of, U)
+    grad = grad.contiguous()
+    V, rows, figures = U.new_empty(n + q, m), U.new_empty(m, n), U.new_empty(3, m)
+    inner, gradients = U.new_empty(r, m) if r else None, _room_for_gradients(of)
+    how = programs().model.backward(
+        _addresses(of),
+        _addresses((U, known.states, known.inner, grad)),
+        _addresses((V, rows, inner, figures)),
+        _addresses(gradients),
+        sizes,
+        limits(solver, 1.0, U.dtype, relative=True),
+        below(method.activation),
+        torch.get_num_threads(),
     )
-    of_B, of_D = at(gradients[2], (n, p), like), at(gradients[4], (d, p), like)
-    of_C, nothing = at(gradients[3], (q, n), like), X[:0]
-    in_team(_outer_tiles, (V, U, of_B, of_D), threads)
-    if r:
-        in_team(_outer_tiles, (V[n:], X, of_C, nothing), threads)
-        in_team(_outer_tiles, (inner_X, rows, at(gradients[0], (r, n), like), nothing), threads)
-        in_team(_outer_tiles, (inner_V, X, at(gradients[1], (r, n), like), nothing), threads)
+    solution = (
+        Solution(rows, SolveStats(*figures.unbind()), solver.tol, True, True) if how else None
+    )
+    return Pass(rows, inner, solution), _as_matrices(gradients)
+
+
+def _gradients(of: Model, U: Tensor, known: Pass, found: Pass, grad: Tensor) -> Model:
+    """Those of the matrices, from a forward pass and a backward pass that torch has done."""
+    V, room = torch.cat((found.states, grad), 1).T.contiguous(), _room_for_gradients(of)
+    programs().model.sum_up(
+        _addresses((U, known.states, known.inner)),
+        _addresses((V, found.states, found.inner)),
+        _addresses(room),
+        _sizes(of, U),
+        limits(Picard(), 1.0, U.dtype, relative=True).tol,
+        torch.get_num_threads(),
+    )
+    return _as_matrices(room)
+
+
+_WITHIN_ROUNDING = 2  # how a solve of compiled functions has ended; 0: it has failed
+
+
+def _sizes(of: Model, U: Tensor) -> tuple[int, int, int, int, int, int]:
+    (m, p), (q, n) = U.shape, of.C.shape
+    return m, p, n, q, 0 if of.right is None else of.right.shape[1], 0 if of.D is None else q
+
+
+def _room_for_gradients(of: Model) -> Model:
+    """Those of the factors of A transposed."""
+    left, right = of.left, of.right
+    if right is not None:
+        left, right = left.new_empty(left.shape[::-1]), right.new_empty(right.shape[::-1])
     else:
-        in_team(_outer_tiles, (V, X, at(gradients[0], (n, n), like), of_C), threads)
+        left = torch.empty_like(left)
+    D = None if of.D is None else torch.empty_like(of.D)
+    return Model(left, right, torch.empty_like(of.B), torch.empty_like(of.C), D)
 
 
-@compiled()
-def ended(figures: Any, tol: Any) -> int:
-    """How a solve has ended: 0, a sample did not converge; 1, all within tol; 2, all within tol
-    or, where that is larger, within the rounding error of the number format."""
-    how = 1
-    for s in range(figures.shape[1]):
-        if not figures[2, s]:
-            return 0
-        if figures[0, s] > tol:
-            how = 2
-    return how
+def _as_matrices(room: Model) -> Model:
+    if room.right is None:
+        return room
+    return room._replace(left=room.left.T, right=room.right.T)
 
 
-@compiled()
-def _matrices(addresses: Any, sizes: Any, like: Any) -> Any:
-    _, p, n, q, r, d = sizes
-    return (
-        strided(at(addresses[0], (n, r if r else n), like)),
-        strided(at(addresses[1], (n, r), like)),
-        strided(at(addresses[2], (n, p), like)),
-        strided(at(addresses[3], (q, n), like)),
-        strided(at(addresses[4], (d, p), like)),
-    )
+def _addresses(tensors: tuple[Tensor | None, ...]) -> tuple[int, ...]:
+    """Of tensors that a caller keeps for as long as they are used."""
+    return tuple([0 if x is None else x.data_ptr() for x in tensors])
 
 
-@compiled()
-def _drive_tiles(B: Any, D: Any, U: Any, driven: Any, number: int, of: int) -> None:
-    """driven = B U and D U. All rows of all tiles are one line of work, of which each thread has an
-    equal part."""
-    tiles, rows, lanes = driven.shape
-    p, upper, pieces = U.shape[1], filled(len(B)), tiles * rows // ROWS
-    begin, end = number * pieces // of * ROWS, (number + 1) * pieces // of * ROWS
-    first, last = begin // rows, -(-end // rows)
-    u = np.zeros((max(0, last - first), _DEPTH, lanes), U.dtype)
-    for k in range(0, p, _DEPTH):
-        for t in range(first, last):
-            load_samples(U[:, k : k + _DEPTH], t * lanes, u[t - first])
-        of_B, of_D = B[:, k : k + _DEPTH].T, D[:, k : k + _DEPTH].T
-        for panel in range(0, rows, _PANEL):
-            for t in range(first, last):
-                top = max(panel, begin - t * rows)
-                bottom = min(panel + _PANEL, rows, end - t * rows)
-                if top >= bottom:
-                    continue
-                tile = driven[t]
-                if k == 0:
-                    tile[top:bottom] = 0
-                add_product(of_B, u[t - first], top, min(bottom, upper), tile)
-                if len(D):
-                    add_product(
-                        of_D, u[t - first], max(top - upper, 0), bottom - upper, tile[upper:]
-                    )
-
-
-@compiled()
-def _solve_tiles(given: Any, found: Any, number: int, of: int) -> None:
-    """The equilibria of the tiles `driven`, and what is read out of them.
-
-    driven is not written to: where a tile fails, torch solves all of them anew from it.
-    """
-    left, right, C, start, limits, driven = given
-    X, inner, figures, Y = found
-    (_, n), lanes, dtype = X.shape, driven.shape[2], driven.dtype
-    rows = filled(n)
-    x, before = np.zeros((rows, lanes), dtype), np.zeros((rows, lanes), dtype)
-    slope, y = np.ones((rows, lanes), dtype), np.zeros((filled(len(C)), lanes), dtype)
-    for t in range(number, len(driven), of):
-        first, drive, of_D = t * lanes, driven[t, :rows], driven[t, rows:]
-        if len(start):
-            load_samples(start, first, x)
-        else:
-            affine_then(left[:, :0].T, before, drive, limits.below, slope, x)
-        count, x, before = settle(right, left.T, drive, slope, limits, limits.tol, FIRST, x, before)
-        if not count:
-            return
-        _note(x, before, count, limits.tol, limits.rounding, figures, first)
-        _note_inner(right, x, inner, first)
-        store_samples(x, X, first)
-        affine(C.T, x, of_D, y)
-        store_samples(y, Y, first)
-
-
-@compiled()
-def _pull_tiles(C: Any, grad: Any, driven: Any, sizes: Any, V: Any, number: int, of: int) -> None:
-    """driven = Cᵀ grad, its largest entry in each tile, and grad in the last rows of V."""
-    (q, n), lanes = C.shape, driven.shape[2]
-    g, zeros = np.zeros((q, lanes), C.dtype), np.zeros((filled(n), lanes), C.dtype)
-    for t in range(number, len(driven), of):
-        load_samples(grad, t * lanes, g)
-        store(g, V[n:], t * lanes)
-        affine(C, g, zeros, driven[t])
-        sizes[t] = largest(driven[t])
-
-
-@compiled()
-def _adjoint_tiles(given: Any, found: Any, number: int, of: int) -> None:
-    """The adjoint equilibria of the tiles `driven`."""
-    left, right, X, limits, tol, below, driven = given
-    V, samples, inner, figures = found
-    (_, n), lanes, dtype = X.shape, driven.shape[2], driven.dtype
-    rows, rank = filled(n), right.shape[1]
-    x, before = np.zeros((rows, lanes), dtype), np.zeros((rows, lanes), dtype)
-    slope = np.zeros((rows, lanes), dtype)
-    for t in range(number, len(driven), of):
-        first, drive = t * lanes, driven[t]
-        load_samples(X, first, x)
-        for i in range(n):
-            for s in range(lanes):
-                slope[i, s] = 1 if x[i, s] > 0 else below
-        affine_then(left[:0], before, drive, limits.below, slope, x)
-        if rank:
-            count, x, before = settle(left, right.T, drive, slope, limits, tol, FIRST, x, before)
-        else:
-            count, x, before = settle(right, left, drive, slope, limits, tol, FIRST, x, before)
-        if not count:
-            return
-        _note(x, before, count, tol, limits.rounding, figures, first)
-        _note_inner(left[:, :rank], x, inner, first)
-        store(x, V[:n], first)
-        store_samples(x, samples, first)
-
-
-@compiled()
-def _note(
-    x: Any, before: Any, count: int, tol: Any, rounding: Any, figures: Any, first: int
-) -> None:
-    """Write down the figures of a tile's samples, the first of which has that number."""
-    lanes = TILE_BYTES // x.itemsize  # known to the compiler, unlike the tile's shape
-    looks = np.zeros((2, lanes), x.dtype)
-    look(x, before, looks)
-    for s in range(min(lanes, figures.shape[1] - first)):
-        figures[0, first + s] = looks[0, s]
-        figures[1, first + s] = max(tol, rounding * looks[1, s])
-        figures[2, first + s] = count
-
-
-@compiled()
-def _note_inner(factor: Any, x: Any, inner: Any, first: int) -> None:
-    """Write down the product of a tile and A's inner factor, if A has one."""
-    if len(inner):
-        product = np.zeros((filled(len(inner)), x.shape[1]), x.dtype)
-        add_product(factor, x, _START, len(product), product)
-        store(product, inner, first)
-
-
-@compiled()
-def _outer_tiles(W: Any, source: Any, upper: Any, lower: Any, number: int, of: int) -> None:
-    """upper (n, p) and lower (q, p) = W source, for W (n + q, m) and source (m, p)."""
-    (m, p), lanes, n = source.shape, TILE_BYTES // source.itemsize, len(upper)
-    tiles = -(-p // lanes)
-    end = (number + 1) * tiles // of
-    room = np.zeros((_TILES, min(m, _DEPTH), lanes), source.dtype)
-    for begin in range(number * tiles // of, end, _TILES):
-        x = room[: min(_TILES, end - begin)]
-        for k in range(0, max(m, 1), _DEPTH):  # once at least: the sum of no samples is 0
-            some, weights = source[k : k + _DEPTH], W[:, k : k + _DEPTH]
-            for t in range(len(x)):
-                load(some, (begin + t) * lanes, x[t])
-            _add_panels(weights[:n], x, upper, begin * lanes, k > 0)
-            _add_panels(weights[n:], x, lower, begin * lanes, k > 0)
-
-
-@compiled()
-def _add_panels(W: Any, x: Any, target: Any, first: int, again: bool) -> None:
-    """target = W x for the tiles x (count, m, lanes), its columns from `first` on; += if again."""
-    lanes, (rows, columns) = TILE_BYTES // x.itemsize, target.shape
-    sums = np.zeros((_PANEL, lanes), x.dtype)
-    for panel in range(0, rows, _PANEL):
-        part, weights = target[panel : panel + _PANEL], W[panel : panel + _PANEL].T
-        for t in range(len(x)):
-            left = first + t * lanes
-            whole = len(part) // ROWS * ROWS if left + lanes <= columns else 0
-            own = part[:, left : left + lanes]
-            if again:
-                add_product(weights, x[t], _START, whole, own)
-            else:
-                product(weights, x[t], _START, whole, own)
-            if whole < len(part):  # what does not fill a tile
-                sums[:] = 0
-                if again:
-                    load(part, left, sums)
-                add_product(weights, x[t], whole, filled(len(part)), sums)
-                store(sums[whole:], part[whole:], left)
+def _filled(n: int) -> int:
+    return -(-n // ROWS) * ROWS

@@ -45,7 +45,7 @@ def shared_memory(device: torch.device) -> int:
     """Bytes of shared memory that one program may take."""
     if device.type != "cuda":
         return _SHARED
-    card: Any = torch.cuda.get_device_properties(device)  # whose stubs differ by version
+    card: Any = torch.cuda.get_device_properties(device)  # not in the stubs of every torch
     return int(card.shared_memory_per_block_optin)
 
 
