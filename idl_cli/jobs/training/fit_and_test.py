@@ -17,6 +17,7 @@ from idl_cli.jobs.training.solver_watch import SolverWatch
 from idl_cli.processes.device_memory import is_out_of_memory, out_of_memory
 from idl_core.training import (
     Callback,
+    CannotCapture,
     CheckpointError,
     CheckpointFolder,
     FitResult,
@@ -161,6 +162,8 @@ def _fit(components: ConfiguredTraining, context: TrainingContext, watch: Solver
         )
     except CheckpointError as error:
         raise InputError(str(error)) from error
+    except CannotCapture as error:
+        raise InputError(f"trainer.{error}") from error
     except NonFiniteLoss as error:
         kept = "the last good checkpoint is kept; " if context.checkpoints.folder.exists() else ""
         raise RunFailed(f"{error}: {kept}lower optimizer.lr or set trainer.grad_clip") from error
