@@ -41,9 +41,9 @@ def build_task(dataset: Dataset, monitor: str = "loss") -> Task:
         task = Regression(dataset.normalisation.center, dataset.normalisation.scale)
     if isinstance(dataset, TextDataset):
         task = Language(dataset.chars_per_token)
-    if monitor not in task.figure_names:
+    if monitor not in task.metric_names:
         raise InputError(
-            f"trainer.monitor={monitor}: {dataset.name} has {', '.join(task.figure_names)}."
-            f"{close_match(monitor, task.figure_names)}"
+            f"trainer.monitor={monitor}: {dataset.name} has {', '.join(task.metric_names)}."
+            f"{close_match(monitor, task.metric_names)}"
         )
     return task

@@ -1,9 +1,9 @@
 """Fixed points of any map: the solvers, the adjoints that differentiate them, the solution."""
 
 from idl_core.equilibrium.adjoints import Adjoint, Implicit, Phantom, Unrolled
-from idl_core.equilibrium.device_solution import say_late_warnings
 from idl_core.equilibrium.fixed_point import fixed_point
-from idl_core.equilibrium.solution import ImplicitFunctionWarning, Solution
+from idl_core.equilibrium.late_warnings import flush_warnings
+from idl_core.equilibrium.solution import ImplicitFunctionWarning, Solution, SolveStats
 from idl_core.equilibrium.solvers import Anderson, Broyden, Picard, Solver
 
 __all__ = [
@@ -15,8 +15,9 @@ __all__ = [
     "Phantom",
     "Picard",
     "Solution",
+    "SolveStats",
     "Solver",
     "Unrolled",
     "fixed_point",
-    "say_late_warnings",
+    "flush_warnings",
 ]

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import math
-import warnings
 
 import torch
 from torch import Tensor
 
 from idl_core.equilibrium.solution import (
     ROUNDING_UNITS,
-    ImplicitFunctionWarning,
+    LastChange,
     Solution,
     bound,
     row_max,
+    warn_unreachable,
 )
-
-_told: set[tuple[float, torch.dtype]] = set()
 
 
 class Criterion:
@@ -54,26 +52,12 @@ class Criterion:
             # Rounding may decide, and it is each sample's own size that counts.
             self._worst = float((row_max(change) / bound(new, self.tol)).amax())
             if self._worst <= 1 and self._say:
-                say_unreachable(self.tol, new.dtype, self.size)
+                warn_unreachable(self.tol, new.dtype, self.size)
         else:
             self._worst = worst / self.tol if self.tol else math.inf
         return self._worst
 
     def solution(self, value: Tensor, maps: int) -> Solution:
         """The `Solution` for what was measured last."""
-        return Solution(value, maps, self._change, self.tol, self._worst <= 1)
-
-
-def say_unreachable(tol: float, dtype: torch.dtype, size: float) -> None:
-    """Say, once for each tolerance and dtype, that rounding and not tol ends the solve of states
-    as large as `size`."""
-    if (tol, dtype) in _told:
-        return
-    _told.add((tol, dtype))
-    warnings.warn(
-        f"tol={tol:g} is finer than {dtype} resolves at this size of X "
-        f"(max|X| = {size:.3g}): solved to rounding error, about "
-        f"{ROUNDING_UNITS * torch.finfo(dtype).eps * size:.0e}. float64 resolves more.",
-        ImplicitFunctionWarning,
-        stacklevel=4,
-    )
+        measured = LastChange(self._change, value, self.tol, maps)
+        return Solution(value, measured, self.tol, known_converged=self._worst <= 1)

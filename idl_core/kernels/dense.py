@@ -55,8 +55,7 @@ def solve_dense_adjoint(
 
     unit = grad.abs().amax() if grad.numel() else None
     # Forward and adjoint contract at nearly the same rate.
-    expected = forward.maps if isinstance(forward.maps, int) else None
-    return solver.solve(step, slope * grad, unit, expected)
+    return solver.solve(step, slope * grad, unit, forward.common_iterations)
 
 
 class DenseEquilibrium(torch.autograd.Function):

@@ -65,8 +65,7 @@ def solve_low_rank_adjoint(
         image = step(w, torch.empty_like(w))
         criterion.measure((image - w).abs(), image)
         return V, criterion.solution(w, maps=1)
-    expected = forward.maps if isinstance(forward.maps, int) else None
-    solution = solver.solve(step, V @ L, unit, expected)
+    solution = solver.solve(step, V @ L, unit, forward.common_iterations)
     return value(solution.value), solution
 
 

@@ -83,7 +83,7 @@ class RecurrentEquilibrium(torch.autograd.Function):
                 h[first + skip - 1 : end - 1] = slots[skip:, n : n + k]
         last = sweep.last_carry()
         how.report.forward = solution = sweep.solution()
-        solution.say_where_rounding_decides()
+        solution.warn_where_rounding_decides()
         ctx.how = how
         ctx.save_for_backward(left, right, B, C, D, U, h0, X)
         if h is None:

@@ -28,8 +28,7 @@ import torch
 from torch import Tensor
 
 from idl_core.activations import Activation
-from idl_core.equilibrium.figured_solution import FiguredSolution, worst_of
-from idl_core.equilibrium.solution import ROUNDING_UNITS, Solution
+from idl_core.equilibrium.solution import ROUNDING_UNITS, Solution, SolveStats
 from idl_core.equilibrium.solvers import Picard, Solver
 
 # Iterations of the very first steps, of which nothing is known yet.
@@ -108,7 +107,7 @@ class Sweep:
         self._can_accelerate = isinstance(solver, Picard) and solver.then is not None
         self.relative, self._largest = relative, 0.0  # the largest drive that was looked at
         self._count, self._rate = _FIRST_COUNT, math.nan
-        self._figures = chain.inputs.new_zeros(3, m)
+        self._stats = SolveStats(*chain.inputs.new_zeros(3, m))
         self._all_converged = True
 
     def run(self) -> Iterator[tuple[int, int, Tensor]]:
@@ -128,11 +127,11 @@ class Sweep:
         """The carry (k, m) that the last step leaves, nothing added."""
         return self._buffers.chain.into_carry @ self._buffers.last_head()
 
-    def solution(self) -> FiguredSolution:
+    def solution(self) -> Solution:
         """All steps as one: the last state (m, n), and for each sample the worst of all steps."""
         state = self._buffers.last_head()[: self._buffers.n].T.clone()
         tol = self.solver.tol * (self._largest if self.relative else 1.0)
-        return FiguredSolution(state, self._figures, tol, all_converged=self._all_converged)
+        return Solution(state, self._stats, tol, self.relative, self._all_converged)
 
     def _settle(self) -> None:
         """Bring all steps of a chunk to their tolerance, or to the most iterations allowed."""
@@ -177,7 +176,7 @@ class Sweep:
             if self.relative:
                 self._largest = max(self._largest, self._buffers.largest_drive(i))
             count = int(solution.iterations.max()) if solution.iterations.numel() else 0
-            of_step = solution.residual[None], solution.limit[None]
+            of_step = solution.stats.residual[None], solution.stats.bound[None]
             self._record(*of_step, solution.all_converged, count)
 
     def _verdict(self, change: Tensor, bound: float) -> tuple[float, Tensor]:
@@ -206,9 +205,9 @@ class Sweep:
     def _record(self, residual: Tensor, bounds: Tensor, converged: bool, iterations: int) -> None:
         """Count in the residuals of some steps and their bounds (steps, m), and how many iterations
         there were."""
-        maps = torch.full_like(residual, iterations)
-        figures = torch.stack((residual, bounds, maps), 1)
-        self._figures = worst_of(torch.cat((self._figures[None], figures)))
+        new = (residual, bounds, torch.full_like(residual, iterations))
+        pairs = zip(self._stats, new, strict=True)
+        self._stats = SolveStats(*(torch.cat((old[None], one)) for old, one in pairs)).worst_step()
         self._all_converged = self._all_converged and converged
 
 

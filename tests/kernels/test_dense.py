@@ -11,7 +11,7 @@ from torch import Tensor
 
 from idl_core import Broyden, ImplicitFunctionWarning, Picard
 from idl_core.activations import ACTIVATIONS
-from idl_core.equilibrium import say_late_warnings
+from idl_core.equilibrium import flush_warnings
 from idl_core.equilibrium.solution import LastSolution
 from idl_core.kernels import dense_equilibrium
 from idl_core.kernels.choice import FUSED
@@ -36,7 +36,7 @@ def solve(
 def tell(report: LastSolution) -> None:
     """Say what the forward solve has to say, on a GPU too."""
     report.forward.warn_unless_converged("it")
-    say_late_warnings()
+    flush_warnings()
 
 
 def check(A: Tensor, Z: Tensor, activation: str, kappa: float, max_iter: int = 300) -> LastSolution:
@@ -141,7 +141,7 @@ def test_a_gradient_is_solved_as_if_it_were_alone(n: int, device: str) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ImplicitFunctionWarning)
             X.backward(torch.ones_like(X) * sizes_of.to(device))
-            say_late_warnings()
+            flush_warnings()
         grads.append(leaf.grad.cpu())
         reports.append(report.adjoint)
     clean, found = grads

@@ -11,14 +11,13 @@ import pytest
 import torch
 
 from idl_core import ImplicitFunctionWarning
-from idl_core.equilibrium import device_solution, say_late_warnings
-from idl_core.equilibrium.device_solution import DeviceSolution
+from idl_core.equilibrium import Solution, SolveStats, flush_warnings, late_warnings
 
 SECOND = torch.device("cuda", 1)
 
 
 class OnSecond(torch.Tensor):
-    """Figures on a GPU that is not the current one."""
+    """Numbers on a GPU that is not the current one."""
 
     is_cuda = True
     device = SECOND
@@ -35,12 +34,11 @@ class Arrived:
         pass
 
 
-def failed() -> torch.Tensor:
-    return torch.tensor([[1.0], [3e-6], [300.0]])
+NUMBERS = torch.tensor([[1.0], [3e-6], [300.0]])  # residual, bound and iterations: it has failed
 
 
 def test_the_stream_is_of_the_device_that_solves(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Which is not the current one where a model is on another: its figures come later."""
+    """Which is not the current one where a model is on another: its numbers come later."""
     current, asked = [torch.device("cuda", 0)], []
 
     @contextmanager
@@ -57,17 +55,18 @@ def test_the_stream_is_of_the_device_that_solves(monkeypatch: pytest.MonkeyPatch
         asked.append(("capturing", current[-1]))
         return False
 
-    empty = torch.empty
+    empty, stack = torch.empty, torch.stack
     monkeypatch.setattr(torch, "empty", lambda shape, pin_memory: empty(shape))
+    monkeypatch.setattr(torch, "stack", lambda rows: stack(rows).as_subclass(OnSecond))
     monkeypatch.setattr(torch.cuda, "device", on)
     monkeypatch.setattr(torch.cuda, "Event", Event)
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", capturing)
-    figures = failed().as_subclass(OnSecond)
-    DeviceSolution(empty(0), figures, 3e-6).warn_unless_converged("the solve")
+    stats = SolveStats(*NUMBERS.as_subclass(OnSecond).unbind())
+    Solution(empty(0), stats, 3e-6).warn_unless_converged("the solve")
     assert asked == [("capturing", SECOND), ("record", SECOND)]
     assert current == [torch.device("cuda", 0)]
     with pytest.warns(ImplicitFunctionWarning, match="the solve did not converge for 1 of 1"):
-        say_late_warnings()
+        flush_warnings()
 
 
 def test_threads_say_each_warning_once() -> None:
@@ -77,10 +76,14 @@ def test_threads_say_each_warning_once() -> None:
     def work(own: int) -> None:
         try:
             for number in range(of_each):
-                late = DeviceSolution(torch.empty(0), failed(), 3e-6)
-                with device_solution._turn:
-                    device_solution._pending.append((Arrived(), late, f"solve {own} {number},"))
-                say_late_warnings(wait=False)
+                what = f"solve {own} {number},"
+                solved = Solution(NUMBERS, SolveStats(*NUMBERS), 3e-6)
+                late = late_warnings._Pending(
+                    Arrived(), NUMBERS, lambda _, s=solved, w=what: s.warn_now(w)
+                )
+                with late_warnings._lock:
+                    late_warnings._pending.append(late)
+                flush_warnings(wait=False)
         except Exception as error:
             raised.append(error)
 
@@ -91,7 +94,7 @@ def test_threads_say_each_warning_once() -> None:
             worker.start()
         for worker in workers:
             worker.join()
-        say_late_warnings()
+        flush_warnings()
     assert not raised
     names = [str(one.message).split(",")[0] for one in said]
     assert sorted(names) == sorted(

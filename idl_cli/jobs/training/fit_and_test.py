@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from idl_cli.config.build_training import build_schedule, build_settings
+from idl_cli.config.build_training import build_settings
 from idl_cli.errors import InputError, RunFailed
-from idl_cli.jobs.training.components import TrainingComponents
 from idl_cli.jobs.training.forecast import draw_forecast, persistence_metrics
 from idl_cli.jobs.training.init_from import load_initial
+from idl_cli.jobs.training.setup import TrainingSetup
 from idl_cli.jobs.training.solver_watch import SolverWatch
 from idl_cli.processes.device_memory import is_out_of_memory, out_of_memory
 from idl_core.training import (
@@ -75,19 +75,19 @@ class TrainingContext:
     on_fitted: Callable[[TrainingOutcome], None] = lambda outcome: None
 
 
-def fit_and_test(components: TrainingComponents, context: TrainingContext) -> TrainingOutcome:
+def fit_and_test(setup: TrainingSetup, context: TrainingContext) -> TrainingOutcome:
     """Fit the model, on one device or as one of a team, and evaluate it on the test split.
 
     Raises: InputError, RunFailed.
     """
     if not context.resume:
-        load_initial(components.model, components.config.model, components.dataset)
-    with _explained_memory(components), SolverWatch(context.say) as watch:
-        result = _fit(components, context, watch)
+        load_initial(setup.model, setup.config.model, setup.dataset)
+    with _explained_memory(setup), SolverWatch(context.say) as watch:
+        result = _fit(setup, context, watch)
         outcome = TrainingOutcome(result, solver_warnings=watch.warnings)
         context.on_fitted(outcome)
         if not result.interrupted:
-            _test(components, context, outcome)
+            _test(setup, context, outcome)
     outcome.solver_warnings = watch.warnings
     if not result.saved:
         context.on_fitted(outcome)
@@ -99,41 +99,38 @@ def fit_and_test(components: TrainingComponents, context: TrainingContext) -> Tr
 
 
 @contextlib.contextmanager
-def _explained_memory(components: TrainingComponents) -> Iterator[None]:
+def _explained_memory(setup: TrainingSetup) -> Iterator[None]:
     """Turn an out-of-memory error into one that says what used the memory and what to lower."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        model, shape = components.model, components.dataset.input_shape
-        trainer = components.config.trainer
+        model, shape = setup.model, setup.dataset.input_shape
+        trainer = setup.config.trainer
         raise out_of_memory(
-            device_of(model), model, components.optimizer, shape, trainer
+            device_of(model), model, setup.components.optimizer, shape, trainer
         ) from error
 
 
-def _test(
-    components: TrainingComponents, context: TrainingContext, outcome: TrainingOutcome
-) -> None:
+def _test(setup: TrainingSetup, context: TrainingContext, outcome: TrainingOutcome) -> None:
     """Metrics of the test split; of a series persistence's too, of every split, and a picture."""
-    trainer, dataset, model = components.config.trainer, components.dataset, components.model
+    trainer, dataset, model = setup.config.trainer, setup.dataset, setup.model
     size, precision = trainer.eval_batch_size, trainer.precision
-    outcome.test = evaluate(model, dataset.test, components.task, size, precision, context.team)
+    outcome.test = evaluate(model, dataset.test, setup.task, size, precision, context.team)
     if isinstance(dataset, SeriesDataset) and context.team.rank == 0:
         splits = {"train": dataset.train, "val": dataset.val, "test": dataset.test}
         outcome.persistence = {
-            name: persistence_metrics(dataset, split, components.task)
+            name: persistence_metrics(dataset, split, setup.task)
             for name, split in splits.items()
             if split is not None
         }
         draw_forecast(context.forecast, model, dataset, dataset.test, size, precision, context.say)
 
 
-def _fit(components: TrainingComponents, context: TrainingContext, watch: SolverWatch) -> FitResult:
-    config, train = components.config, components.dataset.train
+def _fit(setup: TrainingSetup, context: TrainingContext, watch: SolverWatch) -> FitResult:
+    config, train = setup.config, setup.dataset.train
     settings = build_settings(config.trainer, config.seed)
-    per_epoch = -(-len(train) // settings.batch_size)
     steps, warmup = settings.total_steps(len(train)), config.scheduler.warmup_steps
     if warmup >= steps:
         context.say(
@@ -142,13 +139,8 @@ def _fit(components: TrainingComponents, context: TrainingContext, watch: Solver
         )
     try:
         return fit(
-            components.model,
-            train,
-            components.dataset.val,
-            components.task,
-            components.optimizer,
+            setup.components,
             settings,
-            schedule=build_schedule(config.scheduler, steps, per_epoch),
             callback=context.callback,
             checkpoints=context.checkpoints,
             resume=context.resume,

@@ -20,7 +20,7 @@ def persistence_metrics(dataset: SeriesDataset, split: Split, task: Task) -> Met
     forecast = dataset.persistence(split)
     targets = split.targets()
     loss = task.loss(forecast, targets)
-    return task.figures(task.sums([task.measure(forecast, targets, loss)]))
+    return task.metrics(task.sums([task.measure(forecast, targets, loss)]))
 
 
 def draw_forecast(

@@ -9,8 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from idl_core import ImplicitFunctionWarning
-from idl_core.equilibrium import say_late_warnings
+from idl_core import ImplicitFunctionWarning, flush_warnings
 
 
 class SolverWatch:
@@ -49,7 +48,7 @@ class SolverWatch:
         trace: TracebackType | None,
     ) -> None:
         if error is None:
-            say_late_warnings()  # of solves that a GPU has yet to finish
+            flush_warnings()  # of solves that a GPU has yet to finish
         self._catching.__exit__(kind, error, trace)
 
     def probe(self, model: nn.Module) -> dict[str, float]:

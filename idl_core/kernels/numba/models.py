@@ -8,9 +8,7 @@ import torch
 from torch import Tensor
 
 from idl_core.activations import Activation
-from idl_core.equilibrium.criterion import say_unreachable
-from idl_core.equilibrium.figured_solution import FiguredSolution
-from idl_core.equilibrium.solution import Solution
+from idl_core.equilibrium.solution import Solution, SolveStats, warn_unreachable
 from idl_core.equilibrium.solvers import Picard, Solver
 from idl_core.kernels.numba import ROWS, TILE_BYTES, solves
 
@@ -89,8 +87,12 @@ def forward(
         torch.get_num_threads(),
     )
     if how == _WITHIN_ROUNDING:
-        say_unreachable(solver.tol, U.dtype, float(X.abs().max()))
-    solution = FiguredSolution(X, figures, solver.tol, all_converged=True) if how else None
+        warn_unreachable(solver.tol, U.dtype, float(X.abs().max()))
+    solution = (
+        Solution(X, SolveStats(*figures.unbind()), solver.tol, known_converged=True)
+        if how
+        else None
+    )
     return Pass(X, inner, solution), Y, driven
 
 
@@ -125,7 +127,7 @@ def backward(
         solves.below(activation),
         torch.get_num_threads(),
     )
-    solution = FiguredSolution(rows, figures, tol, all_converged=True) if how else None
+    solution = Solution(rows, SolveStats(*figures.unbind()), tol, True, True) if how else None
     return Pass(rows, inner, solution), _as_matrices(gradients)
 
 

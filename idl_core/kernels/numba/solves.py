@@ -16,8 +16,7 @@ from torch import Tensor
 
 from idl_core.activations import Activation
 from idl_core.equilibrium.criterion import Criterion
-from idl_core.equilibrium.figured_solution import FiguredSolution
-from idl_core.equilibrium.solution import ROUNDING_UNITS, Solution
+from idl_core.equilibrium.solution import ROUNDING_UNITS, LastChange, Solution, SolveStats
 from idl_core.equilibrium.solvers import Picard, Solver
 from idl_core.kernels.numba import TILE_BYTES
 from idl_core.kernels.sweep import Chain
@@ -45,14 +44,14 @@ def solve_chain(chain: Chain, solver: Solver, relative: bool) -> SolvedChain | N
         return None
     unit = float(drives.amax()) if relative and len(drives) else 1.0
     state = slots[-1, :n].T.clone()
-    solution = FiguredSolution(state, figures, solver.tol * unit, all_converged=True)
+    solution = Solution(state, SolveStats(*figures.unbind()), solver.tol * unit, relative, True)
     return SolvedChain(chain, slots, solution)
 
 
 class SolvedChain:
     """A chain that is solved, with the interface of a `Sweep`."""
 
-    def __init__(self, chain: Chain, slots: Tensor, solution: FiguredSolution) -> None:
+    def __init__(self, chain: Chain, slots: Tensor, solution: Solution) -> None:
         self.chain, self.slots, self._solution = chain, slots, solution
 
     def run(self) -> Iterator[tuple[int, int, Tensor]]:
@@ -61,7 +60,7 @@ class SolvedChain:
     def last_carry(self) -> Tensor:
         return self.chain.into_carry @ self.slots[-1]
 
-    def solution(self) -> FiguredSolution:
+    def solution(self) -> Solution:
         return self._solution
 
 
@@ -113,7 +112,8 @@ def solve_dense(
     # It says where the number format, not the tolerance, has ended a solve.
     criterion = Criterion(solver.tol, unit if relative else None)
     criterion.measure(changes.T, X.T)
-    return Solution(X.T, torch.from_numpy(counts), changes.T, criterion.tol, True)
+    measured = LastChange(changes.T, X.T, criterion.tol, torch.from_numpy(counts))
+    return Solution(X.T, measured, criterion.tol, relative, True)
 
 
 def rows_within(A: Tensor, radius: float) -> bool:

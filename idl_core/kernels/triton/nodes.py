@@ -14,9 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from idl_core.activations import Activation
-from idl_core.equilibrium.device_solution import DeviceSolution
 from idl_core.equilibrium.first_order import first_order_only
-from idl_core.equilibrium.solution import LastSolution
+from idl_core.equilibrium.solution import LastSolution, Solution, SolveStats
 from idl_core.equilibrium.solvers import Solver
 from idl_core.kernels.triton import ops  # noqa: F401 - registers the operators
 
@@ -37,7 +36,7 @@ class _How:
     def tell(self, value: Tensor, figures: Tensor) -> None:
         """Report an adjoint solve."""
         if self.report is not None:
-            solution = DeviceSolution(value, figures, self.grad_tol, relative=True)
+            solution = Solution(value, SolveStats(*figures.unbind()), self.grad_tol, relative=True)
             self.report.adjoint = solution
             solution.warn_unless_converged(f"the adjoint of {self.what}")
 
@@ -155,7 +154,7 @@ def dense(
     """X = φ(X Aᵀ + Z) (m, n), differentiable in A (n, n) and Z (m, n); fills `report`."""
     how = _how(activation, solver, adjoint_solver, "the implicit model", report)
     X, _, figures = _Chain.apply(A, Z[None], X0, 0, how)
-    report.forward = DeviceSolution(X[0].detach(), figures, how.tol)
+    report.forward = Solution(X[0].detach(), SolveStats(*figures.unbind()), how.tol)
     result: Tensor = X[0].to(_result((A, Z)))
     return result
 
@@ -174,7 +173,7 @@ def low_rank(
     how = _how(activation, solver, adjoint_solver, "the low-rank implicit model", report)
     start = None if X0 is None else X0.detach().to(R.dtype) @ R.detach()
     X, figures = _LowRank.apply(L, R, Z, start, how)
-    report.forward = DeviceSolution(X.detach(), figures, how.tol)
+    report.forward = Solution(X.detach(), SolveStats(*figures.unbind()), how.tol)
     result: Tensor = X.to(_result((L, R, Z)))
     return result
 
@@ -207,7 +206,7 @@ def recurrent(
     # What the inputs drive is one product, before the first step.
     drive = F.linear(U.transpose(0, 1), torch.cat((B[:, :p], D[:, :p])))
     states, carries, figures = _Chain.apply(W, drive, h0, k, how)
-    report.forward = DeviceSolution(states[-1].detach().clone(), figures, how.tol)
+    report.forward = Solution(states[-1].detach().clone(), SolveStats(*figures.unbind()), how.tol)
     outputs = carries.transpose(0, 1) if all_outputs else carries[-1]
     result: Tensor = outputs.to(_result((left, B, C, D, U, h0)))
     return result

@@ -24,8 +24,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from idl_core.sim.solvers.gram import Gram
-from idl_core.sim.solvers.span import Span
+from idl_core.sim.solvers.problem.column_span import ColumnSpan
+from idl_core.sim.solvers.problem.gram import Gram
 from idl_core.wellposed import project_rows
 
 _REFITS = 2  # the second takes up what the first has lost to rounding
@@ -58,7 +58,7 @@ class RowProblem:
     kappa: float
     l1: float
     l2: float
-    span: Span | None = None
+    span: ColumnSpan | None = None
 
     def rows(self, index: Tensor) -> RowProblem:
         """The problem of some of the rows."""

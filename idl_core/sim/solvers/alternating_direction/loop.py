@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from idl_core.sim.memory import POLISHED
-from idl_core.sim.solvers.best_answers import BestAnswers
-from idl_core.sim.solvers.factors import Factors
-from idl_core.sim.solvers.interior_rows import rows_at_once, solve_within
-from idl_core.sim.solvers.polish import polish
-from idl_core.sim.solvers.row_problem import RowProblem
-from idl_core.sim.solvers.sparsify import sparsify
+from idl_core.sim.solvers.alternating_direction.active_set import polish
+from idl_core.sim.solvers.alternating_direction.factors import Factors
+from idl_core.sim.solvers.interior_point.solve import rows_at_once, solve_within
+from idl_core.sim.solvers.problem.incumbents import Incumbents
+from idl_core.sim.solvers.problem.pruning import prune
+from idl_core.sim.solvers.problem.row_problem import RowProblem
 
 OnCheck = Callable[[int, Tensor, Tensor], None]  # iteration, relative gap (k,), done (k,)
 
@@ -70,16 +70,16 @@ def solve_rows(
     loop = _Loop(problem, settings, factors, on_check)
     loop.check()
     if problem.is_unbound:
-        loop.find_span()
-    loop.solve_free_directions()
-    loop.find_span()
+        loop.find_column_span()
+    loop.solve_low_curvature_subspace()
+    loop.find_column_span()
     while len(loop.rows) and loop.count < settings.max_iter:
         loop.stage()
         loop.check()
         if loop.count == _FIRST_POLISH:
-            loop.solve_seen_directions()
+            loop.solve_row_space()
     best = loop.best
-    sparsify(best, settings.gap_tol)
+    prune(best, settings.gap_tol)
     return RowAnswers(best.v, best.objective, best.gap(), loop.iterations, loop.history)
 
 
@@ -95,7 +95,7 @@ class _Loop:
     ) -> None:
         self.problem, self.settings, self.factors = problem, settings, factors
         self.on_check = on_check
-        self.best = BestAnswers(problem)
+        self.best = Incumbents(problem)
         count, device = len(problem.h), problem.h.device
         self.rows = torch.arange(count, device=device)
         self.iterations = torch.zeros(count, dtype=torch.int64, device=device)
@@ -115,7 +115,7 @@ class _Loop:
                 self.on_check(iteration, relative, done)
         self._drop(done)
 
-    def find_span(self) -> None:
+    def find_column_span(self) -> None:
         """Find what b's columns span, and judge the answers so far with it. Least squares for b and
         proofs beside a penalty that is hardly above rounding need it; it takes some time."""
         problem = self.problem
@@ -127,15 +127,15 @@ class _Loop:
         self._measure(answers, answers)
         self.check()
 
-    def solve_free_directions(self) -> None:
+    def solve_low_curvature_subspace(self) -> None:
         """Solve what the data leave free in those directions alone, where they are few: first as
         if no ball bound, then with all of a free. Most problems with a small λ end here."""
         for free in dict.fromkeys((0, self.problem.ball)):
             self._solve_within(free)
         if self.problem.gram.rank <= _FEW_SAMPLES * self.problem.gram.size:
-            self.solve_seen_directions()
+            self.solve_row_space()
 
-    def solve_seen_directions(self) -> None:
+    def solve_row_space(self) -> None:
         """Solve in the directions that the data see: where those are few, or ADMM and polish leave
         rows open."""
         self._solve_within(None)

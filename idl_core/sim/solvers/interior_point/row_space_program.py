@@ -15,16 +15,22 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from idl_core.sim.solvers.cholesky import cholesky
-from idl_core.sim.solvers.interior_point import RESIDUAL, CholeskySolve, Newton, Point, Program
-from idl_core.sim.solvers.row_problem import RowProblem
-from idl_core.sim.solvers.weighted_products import WeightedProducts
+from idl_core.sim.solvers.interior_point.mehrotra import (
+    RESIDUAL,
+    CholeskySolve,
+    Newton,
+    Point,
+    Program,
+)
+from idl_core.sim.solvers.interior_point.weighted_products import WeightedProducts
+from idl_core.sim.solvers.problem.cholesky import cholesky
+from idl_core.sim.solvers.problem.row_problem import RowProblem
 
 _MOST = 2500  # directions: each row factors a matrix of that size at every step
 _RIDGES = [10.0**exponent for exponent in range(13)]
 
 
-class SeenSpace:
+class RowSpace:
     """The directions of all rows of one problem.
 
     Attributes:
@@ -37,7 +43,7 @@ class SeenSpace:
         self.row_numbers = len(values) ** 2 + 8 * len(V)
 
     @classmethod
-    def of(cls, problem: RowProblem) -> SeenSpace | None:
+    def of(cls, problem: RowProblem) -> RowSpace | None:
         """The space; None where it is too large to pay, or the penalty has another part."""
         gram = problem.gram
         if problem.l2 or not problem.l1 or problem.h.dtype != torch.float64 or gram.rank > _MOST:
@@ -55,7 +61,7 @@ class SeenSpace:
 
 
 @dataclass
-class DualProgram(Program):
+class RowSpaceProgram(Program):
     """Everything divided by λ.
 
     Attributes:
@@ -64,17 +70,17 @@ class DualProgram(Program):
     """
 
     rows: RowProblem
-    space: SeenSpace
+    space: RowSpace
     seen: Tensor
     constant: Tensor
 
     @classmethod
-    def of(cls, rows: RowProblem, space: SeenSpace) -> DualProgram:
+    def of(cls, rows: RowProblem, space: RowSpace) -> RowSpaceProgram:
         along = rows.h @ space.V
         unseen = rows.zz - (along * along / space.values).sum(1)
         return cls(rows, space, along / space.values, 0.5 * unseen.clamp(min=0) / rows.l1)
 
-    def select(self, keep: Tensor) -> DualProgram:
+    def select(self, keep: Tensor) -> RowSpaceProgram:
         seen, constant = self.seen[keep], self.constant[keep]
         return replace(self, rows=self.rows.rows(keep), seen=seen, constant=constant)
 
@@ -88,7 +94,7 @@ class DualProgram(Program):
         return self, point, (gap > relative_gap * scale) | (outside > RESIDUAL)
 
     def newton(self, point: Point) -> Newton:
-        return _DualNewton(self, point)
+        return _RowSpaceNewton(self, point)
 
     def answer(self, point: Point) -> Tensor:
         # Along V, what is left of the first condition is taken up: rounding there, times S/λ.
@@ -118,8 +124,8 @@ class DualProgram(Program):
         return self.split(share * xi, w, share * y), every
 
 
-class _DualNewton(Newton):
-    def __init__(self, program: DualProgram, at: Point) -> None:
+class _RowSpaceNewton(Newton):
+    def __init__(self, program: RowSpaceProgram, at: Point) -> None:
         super().__init__(program, at)
         space = program.space
         self.V, self.left, self.outside = space.V, program.left(at), program.outside(at)

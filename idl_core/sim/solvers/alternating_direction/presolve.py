@@ -7,15 +7,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from idl_core.sim.solvers.admm_rows import ADMMSettings, OnCheck, RowAnswers, solve_rows
-from idl_core.sim.solvers.elastic import Penalty
-from idl_core.sim.solvers.factors import Factors
-from idl_core.sim.solvers.gram import Gram
-from idl_core.sim.solvers.row_problem import RowProblem
+from idl_core.sim.solvers.alternating_direction.factors import Factors
+from idl_core.sim.solvers.alternating_direction.loop import (
+    ADMMSettings,
+    OnCheck,
+    RowAnswers,
+    solve_rows,
+)
+from idl_core.sim.solvers.problem.gram import Gram
+from idl_core.sim.solvers.problem.penalty import Penalty
+from idl_core.sim.solvers.problem.row_problem import RowProblem
 
 
 @dataclass
-class LiveColumns:
+class Presolve:
     """The columns of M that an answer can use, and what all rows on them share.
 
     A column of zeros (a pixel that is constantly black, a unit that never fires) gets weight zero:

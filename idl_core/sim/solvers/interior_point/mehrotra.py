@@ -21,8 +21,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from idl_core.sim.solvers.cholesky import cholesky
-from idl_core.sim.solvers.row_problem import RowProblem
+from idl_core.sim.solvers.problem.cholesky import cholesky
+from idl_core.sim.solvers.problem.row_problem import RowProblem
 
 RESIDUAL = 1e-6  # of the ball's equation
 # Of κ, what the starting point's a may have before the split. A little outside the ball is the

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from idl_core.sim.solvers.row_problem import RowProblem
+from idl_core.sim.solvers.problem.row_problem import RowProblem
 
 
-class BestAnswers:
+class Incumbents:
     """Keeps, for k rows, the best feasible answer seen and the best lower bound seen.
 
     The two need not come from the same iteration: any answer and any dual point make a gap.

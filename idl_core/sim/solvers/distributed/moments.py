@@ -10,15 +10,17 @@ power is chosen for each pair of columns, so that small columns lose no more dig
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from idl_core.sim.solvers.base import Array
-
 # Samples in one summand; fixed, for it decides how they are rounded.
 CHUNK = 512
+
+Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from reference import optimum
 
-from idl_core.sim.solvers.best_answers import BestAnswers
-from idl_core.sim.solvers.gram import Gram
-from idl_core.sim.solvers.row_problem import RowProblem
-from idl_core.sim.solvers.sparsify import sparsify
+from idl_core.sim.solvers.problem.gram import Gram
+from idl_core.sim.solvers.problem.incumbents import Incumbents
+from idl_core.sim.solvers.problem.pruning import prune
+from idl_core.sim.solvers.problem.row_problem import RowProblem
 
 
 def test_small_weights_go_and_no_row_leaves_its_gap() -> None:
@@ -19,7 +19,7 @@ def test_small_weights_go_and_no_row_leaves_its_gap() -> None:
     z = torch.from_numpy(w) @ M.T
     gram = Gram(matrix=M.T @ M)
     rows = RowProblem(gram, z @ M, (z * z).sum(1), gram.diagonal().sqrt(), 0, 0.0, 1e-3, 0.0)
-    best = BestAnswers(rows)
+    best = Incumbents(rows)
     index = torch.arange(4)
     answer = torch.from_numpy(w + 1e-7 * rng.normal(size=w.shape))
     best.consider(index, answer, gram.apply(answer))
@@ -28,7 +28,7 @@ def test_small_weights_go_and_no_row_leaves_its_gap() -> None:
     before = best.objective.clone()
     assert (best.relative_gap() <= 1e-2).all()
 
-    sparsify(best, 1e-2)
+    prune(best, 1e-2)
 
     assert ((best.v == 0).numpy() >= (w == 0)).all()
     assert ((best.v != 0).numpy() == (w != 0)).mean() > 0.9
@@ -43,8 +43,8 @@ def test_a_row_that_is_not_done_is_left_alone() -> None:
         Gram(matrix=M), torch.ones(1, 3).double(), torch.tensor([3.0]).double(),
         torch.ones(3).double(), 0, 0.0, 0.1, 0.0,
     )  # fmt: skip
-    best = BestAnswers(rows)
+    best = Incumbents(rows)
     answer = torch.tensor([[0.5, 1e-9, 0.2]], dtype=torch.float64)
     best.consider(torch.arange(1), answer, answer)
-    sparsify(best, 1e-5)
+    prune(best, 1e-5)
     assert torch.equal(best.v, answer)

@@ -1,4 +1,4 @@
-"""Rows in the few directions that the data leave free: w = w_s + Nt (`WeakSpace`).
+"""Rows in the few directions that the data leave free: w = w_s + Nt (`LowCurvatureSubspace`).
 
     min over t:  ½tᵀΛt - gᵀt + ‖w_s + Nt‖₁   subject to ‖a‖₁ ≤ κ
 
@@ -13,16 +13,22 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from idl_core.sim.solvers.interior_point import RESIDUAL, CholeskySolve, Newton, Point, Program
-from idl_core.sim.solvers.row_problem import RowProblem
-from idl_core.sim.solvers.weak_space import WeakSpace
+from idl_core.sim.solvers.interior_point.low_curvature_subspace import LowCurvatureSubspace
+from idl_core.sim.solvers.interior_point.mehrotra import (
+    RESIDUAL,
+    CholeskySolve,
+    Newton,
+    Point,
+    Program,
+)
+from idl_core.sim.solvers.problem.row_problem import RowProblem
 
 _STALE = 0.5  # of the complementarity, what an old w_s may cost
 _RIDGES = [10.0 ** (half / 2) for half in range(25)]
 
 
 @dataclass
-class FreeProgram(Program):
+class LowCurvatureProgram(Program):
     """Everything divided by λ.
 
     Attributes:
@@ -33,19 +39,19 @@ class FreeProgram(Program):
     """
 
     rows: RowProblem
-    space: WeakSpace
+    space: LowCurvatureSubspace
     g: Tensor
     y: Tensor
     pinned: Tensor
     constant: Tensor
 
     @classmethod
-    def of(cls, rows: RowProblem, space: WeakSpace) -> FreeProgram:
+    def of(cls, rows: RowProblem, space: LowCurvatureSubspace) -> LowCurvatureProgram:
         """With w_s as if there were no penalty."""
         y = torch.zeros_like(rows.h)
         return cls(rows, space, rows.h @ space.N / rows.l1, y, *_pinned(rows, space, y))
 
-    def select(self, keep: Tensor) -> FreeProgram:
+    def select(self, keep: Tensor) -> LowCurvatureProgram:
         parts = {name: getattr(self, name)[keep] for name in ("g", "y", "pinned", "constant")}
         return replace(self, rows=self.rows.rows(keep), **parts)
 
@@ -68,14 +74,14 @@ class FreeProgram(Program):
         outside = self.outside(point).abs()[:, 0]
         return program, point, (gap > relative_gap * scale) | (outside > RESIDUAL)
 
-    def _following(self, y: Tensor, moves: Tensor) -> FreeProgram:
+    def _following(self, y: Tensor, moves: Tensor) -> LowCurvatureProgram:
         if not bool(moves.any()):
             return self
         pinned, constant = _pinned(self.rows, self.space, y)
         return replace(self, y=y, pinned=pinned, constant=constant)
 
     def newton(self, point: Point) -> Newton:
-        return _FreeNewton(self, point)
+        return _LowCurvatureNewton(self, point)
 
     def answer(self, point: Point) -> Tensor:
         pinned, _ = _pinned(self.rows, self.space, point.y)
@@ -107,8 +113,8 @@ class FreeProgram(Program):
         return self.split(t, w, y), reached
 
 
-class _FreeNewton(Newton):
-    def __init__(self, program: FreeProgram, at: Point) -> None:
+class _LowCurvatureNewton(Newton):
+    def __init__(self, program: LowCurvatureProgram, at: Point) -> None:
         super().__init__(program, at)
         self.N = program.space.N
         self.slope, self.unsplit = program.slope(at), program.unsplit(at)
@@ -132,7 +138,7 @@ class _FreeNewton(Newton):
         return dt, (dt @ self.N.T + split + self.F * d_theta) / self.E, d_theta
 
 
-def _pinned(rows: RowProblem, space: WeakSpace, y: Tensor) -> tuple[Tensor, Tensor]:
+def _pinned(rows: RowProblem, space: LowCurvatureSubspace, y: Tensor) -> tuple[Tensor, Tensor]:
     """w_s (k, D) for multipliers y, and what of the objective over λ (k,) does not depend on t."""
     along = space.along_strong(rows.h - rows.l1 * y)
     pinned = space.pinned(along)

@@ -10,17 +10,17 @@ import torch
 from torch import Tensor
 
 from idl_core.sim.memory import MATRICES
-from idl_core.sim.solvers.best_answers import BestAnswers
-from idl_core.sim.solvers.dual_program import DualProgram, SeenSpace
-from idl_core.sim.solvers.free_program import FreeProgram
-from idl_core.sim.solvers.weak_space import WeakSpace
+from idl_core.sim.solvers.interior_point.low_curvature_program import LowCurvatureProgram
+from idl_core.sim.solvers.interior_point.low_curvature_subspace import LowCurvatureSubspace
+from idl_core.sim.solvers.interior_point.row_space_program import RowSpace, RowSpaceProgram
+from idl_core.sim.solvers.problem.incumbents import Incumbents
 from idl_core.wellposed import project_rows
 
 _SHARE = 0.03  # of the gap asked for that the interior-point method may leave
 
 
 def solve_within(
-    best: BestAnswers, rows: Tensor, space: WeakSpace | SeenSpace, relative_gap: float
+    best: Incumbents, rows: Tensor, space: LowCurvatureSubspace | RowSpace, relative_gap: float
 ) -> Tensor:
     """Improve the answers and the bounds of some rows, as far as the space reaches.
 
@@ -29,7 +29,9 @@ def solve_within(
     """
     part, steps = best.problem.rows(rows), torch.zeros_like(rows)
     program = (
-        FreeProgram.of(part, space) if isinstance(space, WeakSpace) else DualProgram.of(part, space)
+        LowCurvatureProgram.of(part, space)
+        if isinstance(space, LowCurvatureSubspace)
+        else RowSpaceProgram.of(part, space)
     )
     start, reached = program.start()
     if not bool(reached.any()):
@@ -48,6 +50,6 @@ def solve_within(
     return steps
 
 
-def rows_at_once(space: WeakSpace | SeenSpace) -> int:
+def rows_at_once(space: LowCurvatureSubspace | RowSpace) -> int:
     """How many rows to solve together in a space, to bound memory."""
     return max(1, MATRICES // space.row_numbers)

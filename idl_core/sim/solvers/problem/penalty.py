@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from idl_core.sim.solvers.base import Array
-from idl_core.sim.solvers.report import Rows
+from idl_core.sim.solvers.problem.report import Rows
+
+Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from idl_core.peers import Peers
 from idl_core.sim.memory import prefers_data
-from idl_core.sim.solvers.admm_rows import ADMMSettings, RowAnswers
-from idl_core.sim.solvers.elastic import Penalty
-from idl_core.sim.solvers.gram import Gram
-from idl_core.sim.solvers.report import OnProgress, SolveProgress
-from idl_core.sim.solvers.row_blocks import LiveColumns
-from idl_core.sim.solvers.sharded_gram import Samples, sharded_moments
+from idl_core.sim.solvers.alternating_direction.loop import ADMMSettings, RowAnswers
+from idl_core.sim.solvers.alternating_direction.presolve import Presolve
+from idl_core.sim.solvers.distributed.moments import Samples, sharded_moments
+from idl_core.sim.solvers.problem.gram import Gram
+from idl_core.sim.solvers.problem.penalty import Penalty
+from idl_core.sim.solvers.problem.report import OnProgress, SolveProgress
 
 _TELL_SECONDS = 0.25  # between two looks at how far the others are
 
@@ -71,14 +71,16 @@ def sharded_solve(
         every = torch.arange(width, device=device)
         origin = (lambda: samples.take(slice(None), device, job.dtype)[0]), every
         gram = Gram(matrix=matrix, samples=m, origin=origin)
-    live = LiveColumns(gram, job.states, job.kappa, job.penalty)
+    presolved = Presolve(gram, job.states, job.kappa, job.penalty)
     batches = [slice(first, first + job.batch) for first in range(0, len(zz), job.batch)]
     with Peers.of_group(job.timeout) as peers:
         watch = _Watch(peers, job.block, len(zz), on_progress)
         own: dict[int, RowAnswers] = {}
         for index in range(peers.rank, len(batches), peers.count):
             rows = batches[index]
-            own[index] = live.solve(h[rows].clone(), zz[rows].clone(), job.settings, watch.on_check)
+            own[index] = presolved.solve(
+                h[rows].clone(), zz[rows].clone(), job.settings, watch.on_check
+            )
             watch.solved += len(zz[rows])
         # No collective until all are done: it would end those who still work.
         peers.done()

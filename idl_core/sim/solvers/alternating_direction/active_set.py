@@ -19,16 +19,16 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from idl_core.sim.solvers.best_answers import BestAnswers
-from idl_core.sim.solvers.cholesky import cholesky
-from idl_core.sim.solvers.factors import Factors
-from idl_core.sim.solvers.gram import Inverse
-from idl_core.sim.solvers.row_problem import RowProblem
+from idl_core.sim.solvers.alternating_direction.factors import Factors
+from idl_core.sim.solvers.problem.cholesky import cholesky
+from idl_core.sim.solvers.problem.gram import Inverse
+from idl_core.sim.solvers.problem.incumbents import Incumbents
+from idl_core.sim.solvers.problem.row_problem import RowProblem
 from idl_core.wellposed import project_rows
 
 
 def polish(
-    best: BestAnswers,
+    best: Incumbents,
     rows: Tensor,
     start: Tensor,
     factors: Factors,
@@ -80,7 +80,7 @@ class _Support:
         return _Support(*(getattr(self, part.name)[keep] for part in fields(self)))
 
 
-def _exchange(best: BestAnswers, state: _Support, members: Tensor, shared: Inverse) -> None:
+def _exchange(best: Incumbents, state: _Support, members: Tensor, shared: Inverse) -> None:
     """Solve on the supports of some members of `state`, then exchange what broke its conditions."""
     now = state.select(members)
     part = best.problem.rows(now.rows)
@@ -125,7 +125,7 @@ def _exchange(best: BestAnswers, state: _Support, members: Tensor, shared: Inver
 
 
 def _certify(
-    best: BestAnswers, rows: Tensor, w: Tensor, Gw: Tensor, limit: Tensor, shared: Inverse
+    best: Incumbents, rows: Tensor, w: Tensor, Gw: Tensor, limit: Tensor, shared: Inverse
 ) -> None:
     """Improve the lower bounds with w, and with w moved so that its correlations keep to `limit`.
 

@@ -14,12 +14,12 @@ import torch
 import torch.distributed as dist
 from torch.distributed.elastic.multiprocessing.errors import record
 
-from idl_core.sim.solvers.admm_launch import PROGRESS, STOP
-from idl_core.sim.solvers.admm_rows import ADMMSettings
-from idl_core.sim.solvers.elastic import Penalty
-from idl_core.sim.solvers.report import SolveProgress
-from idl_core.sim.solvers.sharded_gram import Samples
-from idl_core.sim.solvers.sharded_solve import Job, sharded_solve
+from idl_core.sim.solvers.alternating_direction.loop import ADMMSettings
+from idl_core.sim.solvers.distributed.launch import PROGRESS, STOP
+from idl_core.sim.solvers.distributed.moments import Samples
+from idl_core.sim.solvers.distributed.solve import Job, sharded_solve
+from idl_core.sim.solvers.problem.penalty import Penalty
+from idl_core.sim.solvers.problem.report import SolveProgress
 
 
 @record

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import torch
 
-from idl_core.sim.solvers.best_answers import BestAnswers
+from idl_core.sim.solvers.problem.incumbents import Incumbents
 
 _SHARE = 0.1  # of the gap that a row may have, that its zeros may cost
 
 
-def sparsify(best: BestAnswers, relative_gap: float) -> None:
+def prune(best: Incumbents, relative_gap: float) -> None:
     """Set to zero the most of each row's smallest weights that leave it within `relative_gap`."""
     scale = best.problem.scale(best.objective)
     room = torch.minimum(_SHARE * relative_gap * scale, relative_gap * scale - best.gap())

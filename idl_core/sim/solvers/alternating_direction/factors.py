@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from idl_core.sim.memory import INVERSES
-from idl_core.sim.solvers.dual_program import SeenSpace
-from idl_core.sim.solvers.gram import Gram, Inverse
-from idl_core.sim.solvers.row_problem import RowProblem
-from idl_core.sim.solvers.weak_space import WeakSpace
+from idl_core.sim.solvers.interior_point.low_curvature_subspace import LowCurvatureSubspace
+from idl_core.sim.solvers.interior_point.row_space_program import RowSpace
+from idl_core.sim.solvers.problem.gram import Gram, Inverse
+from idl_core.sim.solvers.problem.row_problem import RowProblem
 
 
 class Factors:
@@ -31,7 +31,7 @@ class Factors:
         self.diagonal = gram.diagonal()
         # No columns, or only columns of zeros, have no scale.
         self.mean = (float(self.diagonal.mean()) if gram.size else 0.0) or 1.0
-        self.spaces: dict[int | None, WeakSpace | SeenSpace | None] = {}
+        self.spaces: dict[int | None, LowCurvatureSubspace | RowSpace | None] = {}
         self.made: OrderedDict[tuple[str, int, int], Inverse] = OrderedDict()
 
     def penalties(self, exponents: tuple[int, int]) -> Tensor:
@@ -52,11 +52,13 @@ class Factors:
         epsilon = 10.0 ** (-7 - level) * self.mean + self.l2
         return self._get(("polish", level, 0), lambda: torch.full_like(self.diagonal, epsilon))
 
-    def space(self, problem: RowProblem, free: int | None) -> WeakSpace | SeenSpace | None:
-        """`WeakSpace.of` this problem, or `SeenSpace.of` it for None; each found once."""
+    def space(
+        self, problem: RowProblem, free: int | None
+    ) -> LowCurvatureSubspace | RowSpace | None:
+        """`LowCurvatureSubspace.of` this problem, or `RowSpace.of` for None; each found once."""
         if free not in self.spaces:
             self.spaces[free] = (
-                SeenSpace.of(problem) if free is None else WeakSpace.of(problem, free)
+                RowSpace.of(problem) if free is None else LowCurvatureSubspace.of(problem, free)
             )
         return self.spaces[free]
 

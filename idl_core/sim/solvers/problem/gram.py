@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from idl_core.sim.memory import prefers_data
-from idl_core.sim.solvers.cholesky import cholesky
-from idl_core.sim.solvers.span import Span
+from idl_core.sim.solvers.problem.cholesky import cholesky
+from idl_core.sim.solvers.problem.column_span import ColumnSpan
 
 
 class Gram:
@@ -38,7 +38,7 @@ class Gram:
         self.matrix, self.data = matrix, data
         self.samples = samples if data is None else len(data)
         self.origin = origin
-        self._spans: dict[int, Span] = {}
+        self._spans: dict[int, ColumnSpan] = {}
 
     @classmethod
     def of(cls, data: Tensor) -> Gram:
@@ -90,21 +90,21 @@ class Gram:
         assert self.data is not None
         return Gram(data=self.data[:, columns])
 
-    def span(self, first: int) -> Span:
+    def span(self, first: int) -> ColumnSpan:
         """What the columns of M from the first of that index on span, found once."""
         if first not in self._spans:
             self._spans[first] = self._span(first)
         return self._spans[first]
 
-    def _span(self, first: int) -> Span:
+    def _span(self, first: int) -> ColumnSpan:
         if self.data is not None:
             every = torch.arange(self.size, device=self.data.device)
-            return Span.of_data(self.data, every[first:])
+            return ColumnSpan.of_data(self.data, every[first:])
         if self.origin is not None:
             data, columns = self.origin
-            return Span.of_data(data(), columns[first:])
+            return ColumnSpan.of_data(data(), columns[first:])
         assert self.matrix is not None
-        return Span.of_matrix(self.matrix[first:, first:], self.samples or self.size)
+        return ColumnSpan.of_matrix(self.matrix[first:, first:], self.samples or self.size)
 
     def block(self, columns: Tensor) -> Tensor:
         """G restricted to some columns, as a matrix."""

@@ -19,16 +19,16 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from idl_core.sim.solvers.cholesky import cholesky
-from idl_core.sim.solvers.row_problem import RowProblem
-from idl_core.sim.solvers.weighted_products import WeightedProducts
+from idl_core.sim.solvers.interior_point.weighted_products import WeightedProducts
+from idl_core.sim.solvers.problem.cholesky import cholesky
+from idl_core.sim.solvers.problem.row_problem import RowProblem
 
-_WEAK = 1e5  # eigenvalues up to this multiple of λ are weak
-_FEW = 128  # free directions that always pay
+_LOW = 1e5  # eigenvalues up to this multiple of λ are low curvature
+_FEW = 128  # directions that always pay
 _SHARE = 1 / 3  # of all directions that may be free: each row factors a matrix of that size
 
 
-class WeakSpace:
+class LowCurvatureSubspace:
     """A basis N of the free directions, and the strong ones.
 
     Attributes:
@@ -45,15 +45,15 @@ class WeakSpace:
         matrix: Tensor,
         free: int,
         eigen: tuple[Tensor, Tensor],
-        weak: int,
+        low: int,
     ) -> None:
         """Of K (D, D), whose first `free` entries are free for themselves; of the eigenvectors of
-        the rest of it, ascending, the first `weak` are."""
+        the rest of it, ascending, the first `low` are."""
         values, vectors = eigen
         self.l1, self.ball, self.free = problem.l1, problem.ball, free
-        self.strong, self.inverse = vectors[:, weak:].contiguous(), 1 / values[weak:]
-        self.N = matrix.new_zeros(len(matrix), free + weak)
-        self.N[free:, free:] = vectors[:, :weak]
+        self.strong, self.inverse = vectors[:, low:].contiguous(), 1 / values[low:]
+        self.N = matrix.new_zeros(len(matrix), free + low)
+        self.N[free:, free:] = vectors[:, :low]
         self.N[:free, :free].fill_diagonal_(1)
         self.N[free:, :free] = -(self.strong * self.inverse) @ (
             self.strong.T @ matrix[free:, :free]
@@ -62,7 +62,7 @@ class WeakSpace:
         self.products = WeightedProducts(self.N, free)
 
     @classmethod
-    def of(cls, problem: RowProblem, free: int) -> WeakSpace | None:
+    def of(cls, problem: RowProblem, free: int) -> LowCurvatureSubspace | None:
         """The space of all rows with this G, λ and ball; None where nothing is free, or too much
         to pay."""
         gram, l2 = problem.gram, problem.l2
@@ -70,13 +70,13 @@ class WeakSpace:
         if matrix is None or not problem.l1 or gram.size - gram.rank + free > most:
             return None
         if matrix.dtype != torch.float64:
-            return None  # what distinguishes weak directions is below its rounding
+            return None  # what distinguishes low directions is below its rounding
         if l2:
             matrix = matrix.clone()
             matrix.diagonal().add_(l2)
         eigen = torch.linalg.eigh(matrix[free:, free:])
-        weak = int((eigen[0] <= _WEAK * problem.l1).sum())
-        return cls(problem, matrix, free, eigen, weak) if 0 < free + weak <= most else None
+        low = int((eigen[0] <= _LOW * problem.l1).sum())
+        return cls(problem, matrix, free, eigen, low) if 0 < free + low <= most else None
 
     @property
     def row_numbers(self) -> int:

@@ -22,7 +22,7 @@ _CHUNK = 1024  # samples that one orthogonalisation takes, at least
 
 
 @dataclass(frozen=True)
-class Span:
+class ColumnSpan:
     """The range of k columns of M.
 
     Attributes:
@@ -37,7 +37,7 @@ class Span:
     whole: bool
 
     @classmethod
-    def of_data(cls, data: Tensor, columns: Tensor) -> Span:
+    def of_data(cls, data: Tensor, columns: Tensor) -> ColumnSpan:
         """Of these columns of M (m, D), as far as float64 distinguishes them.
 
         What is left out is nothing to within the rounding of the data themselves.
@@ -55,7 +55,7 @@ class Span:
         return cls(weights.to(data.dtype).contiguous(), int(sure.sum()), True)
 
     @classmethod
-    def of_matrix(cls, matrix: Tensor, samples: int) -> Span:
+    def of_matrix(cls, matrix: Tensor, samples: int) -> ColumnSpan:
         """Of columns with this Gram matrix (k, k)."""
         lengths = matrix.diagonal().sqrt()
         values, vectors = torch.linalg.eigh(matrix / lengths / lengths[:, None])

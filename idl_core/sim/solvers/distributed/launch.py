@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from idl_core.sim.solvers.report import OnProgress, SolveProgress
+from idl_core.sim.solvers.problem.report import OnProgress, SolveProgress
 from idl_core.workers import WorkerFailed, run_workers
 
 # Files of a job's folder: what rank 0 tells of all ranks, and what asks it to stop.
@@ -38,7 +38,7 @@ def launch(
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     try:
-        run_workers("idl_core.sim.solvers.admm_worker", str(folder), processes, folder)
+        run_workers("idl_core.sim.solvers.distributed.worker", str(folder), processes, folder)
     except WorkerFailed:
         if not raised:
             raise
