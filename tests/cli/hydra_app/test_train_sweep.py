@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import Answer, Idl
+from ..conftest import Answer, Idl
 
 
 def jobs_of(answer: Answer) -> dict[str, dict[str, Any]]:
