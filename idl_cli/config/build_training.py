@@ -75,6 +75,7 @@ def build_settings(config: TrainerConfig, seed: int) -> Settings:
         checkpoint_seconds=config.checkpoint_seconds,
         grad_clip=config.grad_clip,
         precision=config.precision,
+        cuda_graph=config.cuda_graph,
         monitor=config.monitor,
         patience=config.patience,
         seed=seed,
