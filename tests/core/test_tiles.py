@@ -77,7 +77,8 @@ def test_dense(activation: str, n: int, m: int, dtype: torch.dtype, solved_by_ti
     torch.manual_seed(0)
     model = ImplicitModel(6, 3, n, bias=True, activation=activation).to(dtype)
     assert_as_in_float64(model, torch.randn(m, 6, dtype=dtype))
-    assert solved_by_tiles[:2] == [activation != "tanh", True]  # of tanh, the adjoint alone
+    # Of more than few samples and tanh, the adjoint alone.
+    assert solved_by_tiles[:2] == [activation != "tanh" or m in (0, 1), True]
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
@@ -171,8 +172,8 @@ def test_what_converges_slowly_is_accelerated(n: int, equal: bool, solved_by_til
     U = torch.rand(20, 6, dtype=torch.float64)
     model(U).square().sum().backward()
     report, A, Z = model.last_solution, model.A.detach(), U @ model.B.detach().T
-    X, plain = Z, 0
-    while plain == 0 or change > model.f.tol:
+    X, plain, change = Z, 0, 1.0
+    while change > model.f.tol:
         X, before = torch.relu(torch.addmm(Z, X, A.T)), X
         change, plain = float((X - before).abs().max()), plain + 1
     assert solved_by_tiles == [True, True]
@@ -186,7 +187,7 @@ def test_what_converges_slowly_is_accelerated(n: int, equal: bool, solved_by_til
 def test_gradients_of_what_converges_slowly(rank: int | None, solved_by_tiles) -> None:
     torch.manual_seed(0)
     options = {"is_low_rank": True, "rank": rank} if rank else {}
-    model = ImplicitModel(6, 3, 30, tol=1e-8, **options).double()
+    model = ImplicitModel(6, 3, 30, tol=1e-8, grad_tol=1e-8, **options).double()
     with torch.no_grad():
         for name in "LR" if rank else "A":
             free, along = getattr(model, name), 0 if name == "R" else 1
@@ -270,7 +271,8 @@ def test_accelerated_gradients_of_any_size(scale: float, rank: int | None) -> No
         assert adjoint.all_converged
         assert int(adjoint.iterations.max()) < 40
     for one, other in zip(*found, strict=True):
-        torch.testing.assert_close(other / scale, one, rtol=1e-4, atol=1e-4 * float(one.abs().max()))
+        atol = 1e-4 * float(one.abs().max())
+        torch.testing.assert_close(other / scale, one, rtol=1e-4, atol=atol)
 
 
 @pytest.mark.parametrize("options", [{}, {"is_low_rank": True, "rank": 2}])

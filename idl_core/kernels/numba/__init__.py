@@ -7,11 +7,13 @@ result does not depend on how many threads there are.
 
 A pass through a whole implicit model is one such call too, with its products and its gradients.
 
-Compiled by numba, the extra `idl[fast]`, and cached on disk. Where a solve would take many
-iterations, or meets something that is not finite, it is left to the solvers in torch.
+Compiled by numba, the extra `idl[fast]`, and cached on disk.
 """
 
 TILE_BYTES = 64
 """Of a row of a tile, which has a feature of 16 samples in float32, of 8 in float64."""
 ROWS = 4
 """Rows of a product that are summed up at once: 4 x 64 bytes is half of the registers of AVX2."""
+SMOOTH = ("tanh", "sigmoid", "silu", "gelu")
+"""Activations, beside those that are linear above and below zero, that programs for few samples
+know. They are known by their places here, the others by -1."""

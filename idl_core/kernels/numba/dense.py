@@ -10,7 +10,16 @@ from idl_core.kernels.numba import TILE_BYTES
 from idl_core.kernels.numba.compiled import compiled
 from idl_core.kernels.numba.picard import FIRST, Limits, note, of_tiles, room_for_history, settle
 from idl_core.kernels.numba.team import in_team
-from idl_core.kernels.numba.tiles import affine_then, filled, largest, load, store, strided
+from idl_core.kernels.numba.tiles import (
+    affine_then,
+    filled,
+    is_turned_once,
+    largest,
+    load,
+    store,
+    strided,
+    turn,
+)
 
 
 @compiled()
@@ -34,6 +43,8 @@ def solve(
     unit = largest(Z) if limits.relative else X.dtype.type(1)
     tol = limits.tol * unit
     At = strided(A) if turned else strided(A.T)
+    if turned and is_turned_once(len(A), -(-Z.shape[1] * A.itemsize // TILE_BYTES), threads):
+        At = strided(turn(A, threads).T)
     in_team(_solve_tiles, (At, Z, slopes, start, limits, tol, X, figures), threads)
     return unit
 
@@ -62,7 +73,7 @@ def _solve_tiles(
         if len(start):
             load(start, first, x)
         else:
-            affine_then(At[:0], before, drive, limits.below, slope, x)
+            affine_then(At[:0], before, drive, limits.phi[1], slope, x)
         count, x, before, ended = settle(
             of_tiles(nothing, At), drive, slope, limits, tol, FIRST, x, before, history
         )

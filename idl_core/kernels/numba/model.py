@@ -22,6 +22,7 @@ from idl_core.kernels.numba.tiles import (
     affine,
     affine_then,
     filled,
+    is_turned_once,
     largest,
     load,
     load_samples,
@@ -29,6 +30,7 @@ from idl_core.kernels.numba.tiles import (
     store,
     store_samples,
     strided,
+    turn,
 )
 
 # Terms that a product sums up in one go.
@@ -37,10 +39,6 @@ _DEPTH = 1024
 _PANEL = 16 * ROWS
 # Tiles of a gradient that are summed up side by side.
 _TILES = 8
-# Columns of a matrix from which products with it are a fifth faster by its rows, for which it is
-# turned once for all iterations of more than one tile; and those whose entries fall on one another
-# in the caches, so that they are twice as fast.
-_STRIDED, _ALIASED = 512, 256
 # Powers of two beyond which nothing is scaled: squares of what is left stay within float32.
 _WIDEST = 100
 # The first row of a product. As a literal it would be compiled as another type.
@@ -83,7 +81,7 @@ def backward(
     gradients: Any,
     sizes: Any,
     limits: Limits,
-    below: Any,
+    phi: Any,
     threads: int,
 ) -> tuple[int, Any]:
     """Solve V = φ'(X) ∘ (Aᵀ V + Cᵀ grad) and form the gradients of the matrices.
@@ -97,8 +95,8 @@ def backward(
         the product of V and left, samples last (r, m)
         figures (3, m), as of `forward`
     gradients: those of the matrices are written there, of low rank transposed (r, n)
-    limits: of a linear equilibrium: their `below` is 1
-    below: slope of φ below zero
+    limits: of a linear equilibrium: their `phi` is (-1, 1)
+    phi: as in the limits of the forward pass
     Returns: how the solve ended, and its tolerance
     """
     m, _, n, q, r, _ = sizes
@@ -118,11 +116,9 @@ def backward(
     first, then, factor = right, left, left[:, :r]
     if r:
         first, then = left, right.T
-    elif n >= _STRIDED and (len(driven) > threads or n % _ALIASED == 0):
-        turned = np.empty((n, n), X.dtype)
-        in_team(_turn, (left, turned), threads)
-        then = strided(turned.T)
-    given = (first, then, factor, X, limits, limits.tol * unit, scale, below, driven)
+    elif is_turned_once(n, len(driven), threads):
+        then = strided(turn(left, threads).T)
+    given = (first, then, factor, X, limits, limits.tol * unit, scale, phi[1], driven)
     in_team(_adjoint_tiles, (given, (V, rows, inner, figures)), threads)
     sum_up(batch, found, gradients, sizes, limits.tol, threads)
     return ended(figures, limits.tol * unit), limits.tol * unit
@@ -230,7 +226,7 @@ def _solve_tiles(given: Any, found: Any, number: int, of: int) -> None:
         if len(start):
             load_samples(start, first, x)
         else:
-            affine_then(left[:, :0].T, before, drive, limits.below, slope, x)
+            affine_then(left[:, :0].T, before, drive, limits.phi[1], slope, x)
         count, x, before, ended = settle(
             of_tiles(right, left.T), drive, slope, limits, limits.tol, FIRST, x, before, history
         )
@@ -270,7 +266,7 @@ def _adjoint_tiles(given: Any, found: Any, number: int, of: int) -> None:
             for s in range(lanes):
                 slope[i, s] = 1 if x[i, s] > 0 else below
         scaled(drive, drive.dtype.type(1) / scale)
-        affine_then(outer[:0], before, drive, limits.below, slope, x)
+        affine_then(outer[:0], before, drive, limits.phi[1], slope, x)
         count, x, before, ended = settle(
             of_tiles(inner, outer), drive, slope, limits, tol / scale, FIRST, x, before, history
         )
@@ -289,17 +285,6 @@ def scaled(x: Any, by: Any) -> None:
     flat = x.ravel()
     for i in range(flat.size):
         flat[i] *= by
-
-
-@compiled()
-def _turn(A: Any, turned: Any, number: int, of: int) -> None:
-    """turned = Aᵀ, in blocks that stay in the first-level cache."""
-    n, block = len(A), 32
-    for first in range(number * block, n, of * block):
-        for left in range(0, n, block):
-            for i in range(first, min(first + block, n)):
-                for j in range(left, min(left + block, n)):
-                    turned[i, j] = A[j, i]
 
 
 @compiled()

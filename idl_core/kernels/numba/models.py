@@ -13,7 +13,7 @@ from idl_core.equilibrium.criterion import say_unreachable
 from idl_core.equilibrium.figured_solution import FiguredSolution
 from idl_core.equilibrium.solution import Solution
 from idl_core.equilibrium.solvers import Picard, Solver
-from idl_core.kernels.numba import ROWS, TILE_BYTES, solves
+from idl_core.kernels.numba import ROWS, SMOOTH, TILE_BYTES, solves
 
 
 class Weights(NamedTuple):
@@ -48,6 +48,7 @@ def suits(
     """Whether tiles can take a model for a batch U (m, p), from X0 (m, n) or φ(B U)."""
     (m, p), q, n = U.shape, of.C.shape[0], of.C.shape[-1]
     r = n if of.right is None else of.right.shape[-1]
+    few = of.right is None and _are_few(m, n)
     buffers = 9 * n * TILE_BYTES  # states, what drives them, slopes and the history
     expected = (
         (U, (m, p)),
@@ -62,7 +63,7 @@ def suits(
         isinstance(solvers[0], Picard)
         and isinstance(solvers[1], Picard)
         and buffers <= solves.MOST_BYTES_OF_TILE
-        and solves.suits(activation, n * r, expected)
+        and solves.suits(activation, n * r, expected, smooth=activation.name in SMOOTH and few)
     )
 
 
@@ -85,7 +86,7 @@ def forward(
         _addresses((U, start)),
         _addresses((driven, X, inner, figures, Y)),
         sizes,
-        solves.limits(solver, solves.below(activation), U.dtype, relative=False),
+        solves.limits(solver, solves.phi(activation), U.dtype, relative=False),
         torch.get_num_threads(),
     )
     if how == _WITHIN_ROUNDING:
@@ -114,8 +115,8 @@ def backward(
         _addresses((V, rows, inner, figures)),
         _addresses(gradients),
         sizes,
-        solves.limits(solver, 1.0, U.dtype, relative=True),
-        solves.below(activation),
+        solves.limits(solver, (-1, 1.0), U.dtype, relative=True),
+        solves.limits(solver, solves.phi(activation), U.dtype, relative=True).phi,
         torch.get_num_threads(),
     )
     solution = FiguredSolution(rows, figures, tol, all_converged=how > 0)
@@ -129,9 +130,12 @@ _FEW, _FEW_OF_LARGE = 4, 2
 
 def _programs(m: int, n: int, r: int) -> ModuleType:
     """What solves for m samples."""
-    few = _FEW if n * n <= 1 << 18 else _FEW_OF_LARGE
     modules = solves.modules()
-    return modules.samples if m <= few and not r else modules.model
+    return modules.samples if not r and _are_few(m, n) else modules.model
+
+
+def _are_few(m: int, n: int) -> bool:
+    return m <= (_FEW if n * n <= 1 << 18 else _FEW_OF_LARGE)
 
 
 _WITHIN_ROUNDING = 2  # how a solve of compiled functions has ended; 0: it has failed

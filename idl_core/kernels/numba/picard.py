@@ -37,7 +37,7 @@ class Limits(NamedTuple):
     relative: the bound is in units of the largest drive
     rounding: the rounding error of a number of size 1
     most: iterations
-    below: slope of φ below zero; above it is 1
+    phi: -1 and the slope of φ below zero, which is 1 above, or the place of φ in `SMOOTH` and 0
     accelerate: whether to, where Picard iteration is slow
     """
 
@@ -45,7 +45,7 @@ class Limits(NamedTuple):
     relative: bool
     rounding: Any
     most: int
-    below: Any
+    phi: tuple[int, Any]
     accelerate: bool
 
 
@@ -117,7 +117,7 @@ def settle(
     count = 0
     while count < limits.most:
         x, before = before, x
-        _image(of, small, zeros, drive, slope, limits.below, before, x)
+        _image(of, small, zeros, drive, slope, limits.phi, before, x)
         count += 1
         if count < expected and count < limits.most:
             continue
@@ -146,16 +146,16 @@ def note(ended: Ended, count: int, figures: Any, first: int) -> None:
 
 @compiled()
 def _image(
-    of: Map, small: Any, zeros: Any, drive: Any, slope: Any, below: Any, x: Any, image: Any
+    of: Map, small: Any, zeros: Any, drive: Any, slope: Any, phi: Any, x: Any, image: Any
 ) -> None:
     """Apply a map, small being memory for the product of inner and x."""
     if len(of.matrix):
-        apply(of.matrix, of.turned, x, drive, below, slope, image, of.threads)
+        apply(of.matrix, of.turned, x, drive, phi, slope, image, of.threads)
     elif len(small):
         affine(of.inner, x, zeros, small)
-        affine_then(of.outer, small, drive, below, slope, image)
+        affine_then(of.outer, small, drive, phi[1], slope, image)
     else:
-        affine_then(of.outer, x, drive, below, slope, image)
+        affine_then(of.outer, x, drive, phi[1], slope, image)
 
 
 @compiled()
@@ -224,7 +224,7 @@ def _accelerate(
     start, plain = best.copy(), np.zeros(lanes, x.dtype)
     first = count
     while count < limits.most:
-        _image(of, small, zeros, drive, slope, limits.below, point, image)
+        _image(of, small, zeros, drive, slope, limits.phi, point, image)
         count += 1
         residuals_and_products(point, image, r1, r2, found)  # r2 becomes the newest residual
         if len(of.matrix):
@@ -252,9 +252,7 @@ def _difference(x: Any, before: Any, out: Any) -> None:
 
 
 @compiled()
-def _weigh(
-    found: Any, old_old: Any, best: Any, plain: Any, is_open: Any, weights: Any
-) -> None:
+def _weigh(found: Any, old_old: Any, best: Any, plain: Any, is_open: Any, weights: Any) -> None:
     """Weights (w_new, w_old) that minimise |r0 - w_new (r0 - r1) - w_old (r1 - r2)|, and which
     samples go on, from the products of `residuals_and_products`.
 

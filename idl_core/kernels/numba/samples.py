@@ -1,7 +1,7 @@
 """A whole implicit model and its gradients for few samples, one after another.
 
-As `idl_core.kernels.numba.model`, with the same arguments, for an A that is not of low rank; the
-memory of `driven` is not used.
+As `idl_core.kernels.numba.model`, with the same arguments, for an A that is not of low rank, and
+for more activations; the memory of `driven` is not used.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import numpy as np
 
 from idl_core.kernels.numba.addresses import at
 from idl_core.kernels.numba.compiled import compiled
-from idl_core.kernels.numba.model import ended, scale_of, scaled, sum_up
+from idl_core.kernels.numba.model import ended, scale_of, scaled
 from idl_core.kernels.numba.picard import FIRST, Limits, Map, note, room_for_history, settle
-from idl_core.kernels.numba.rows import apply, vector
+from idl_core.kernels.numba.rows import activate, add_outer, apply, reads_argument, slope_of, vector
 from idl_core.kernels.numba.tiles import largest, strided
 
 
@@ -22,11 +22,15 @@ from idl_core.kernels.numba.tiles import largest, strided
 def forward(matrices: Any, batch: Any, found: Any, sizes: Any, limits: Limits, threads: int) -> int:
     """Solve for X and form Y; returns how it ended, as `ended`."""
     m, p, n, q, _, d = sizes
-    like, one = limits.tol, limits.rounding * 0 + 1
+    like, linear = limits.tol, (-1, limits.rounding * 0 + 1)
     A, B = at(matrices[0], (n, n), like), at(matrices[2], (n, p), like)
     C, D = at(matrices[3], (q, n), like), at(matrices[4], (d, p), like)
     U, start = at(batch[0], (m, p), like), at(batch[1], (m if batch[1] else 0, n), like)
-    X, figures, Y = at(found[1], (m, n), like), at(found[3], (3, m), like), at(found[4], (m, q), like)
+    X, figures, Y = (
+        at(found[1], (m, n), like),
+        at(found[3], (3, m), like),
+        at(found[4], (m, q), like),
+    )
     empty = strided(A[:, :0])
     of = Map(empty, empty, A, False, threads)
     u, drive, x, before, y = vector(p, A), vector(n, A), vector(n, A), vector(n, A), vector(q, A)
@@ -35,11 +39,11 @@ def forward(matrices: Any, batch: Any, found: Any, sizes: Any, limits: Limits, t
     history = room_for_history(len(x), x)
     for s in range(m):
         u.ravel()[:p] = U[s]
-        apply(B, False, u, zeros, one, ones, drive, threads)
+        apply(B, False, u, zeros, linear, ones, drive, threads)
         if len(start):
             x.ravel()[:n] = start[s]
         else:
-            _activated(drive, limits.below, x)
+            activate(drive, n, limits.phi, x)
         count, x, before, how = settle(
             of, drive, ones, limits, limits.tol, FIRST, x, before, history
         )
@@ -47,8 +51,8 @@ def forward(matrices: Any, batch: Any, found: Any, sizes: Any, limits: Limits, t
         X[s] = x.ravel()[:n]
         y[:] = 0
         if d:
-            apply(D, False, u, zeros, one, ones, y, threads)
-        apply(C, False, x, y, one, ones, y, threads)
+            apply(D, False, u, zeros, linear, ones, y, threads)
+        apply(C, False, x, y, linear, ones, y, threads)
         Y[s] = y.ravel()[:q]
     return ended(figures, limits.tol)
 
@@ -61,36 +65,48 @@ def backward(
     gradients: Any,
     sizes: Any,
     limits: Limits,
-    below: Any,
+    phi: Any,
     threads: int,
 ) -> tuple[int, Any]:
     """Solve V = φ'(X) ∘ (Aᵀ V + Cᵀ grad) and form the gradients of the matrices.
 
     Returns: how the solve ended, as `ended`, and its tolerance.
     """
-    m, _, n, q, _, _ = sizes
-    like, one = limits.tol, limits.rounding * 0 + 1
-    A, C = at(matrices[0], (n, n), like), at(matrices[3], (q, n), like)
-    X, grad = at(batch[1], (m, n), like), at(batch[3], (m, q), like)
+    m, p, n, q, _, d = sizes
+    like, linear = limits.tol, (-1, limits.rounding * 0 + 1)
+    A, B, C = (
+        at(matrices[0], (n, n), like),
+        at(matrices[2], (n, p), like),
+        at(matrices[3], (q, n), like),
+    )
+    U, X, grad = (
+        at(batch[0], (m, p), like),
+        at(batch[1], (m, n), like),
+        at(batch[3], (m, q), like),
+    )
     V, rows = at(found[0], (n + q, m), like), at(found[1], (m, n), like)
     figures, empty = at(found[3], (3, m), like), strided(A[:, :0])
     of = Map(empty, empty, A, True, threads)
     g, x, before, slope = vector(q, A), vector(n, A), vector(n, A), vector(n, A)
-    zeros, ones = vector(n, A), vector(n, A)
+    u, zeros, ones = vector(p, A), vector(n, A), vector(n, A)
     ones[:] = 1
     history = room_for_history(len(x), x)
     drives, unit = np.empty((m, *x.shape), A.dtype), A.dtype.type(0)
     for s in range(m):
         g.ravel()[:q] = grad[s]
         V[n:, s] = grad[s]
-        apply(C, True, g, zeros, one, ones, drives[s], threads)
+        apply(C, True, g, zeros, linear, ones, drives[s], threads)
         unit = max(unit, largest(drives[s]))
     scale, tol = A.dtype.type(scale_of(unit)), limits.tol * unit
     for s in range(m):
-        drive, flat = drives[s], slope.ravel()
+        drive, flat, argument = drives[s], slope.ravel(), before.ravel()
+        if reads_argument(phi):
+            u.ravel()[:p], x.ravel()[:n] = U[s], X[s]
+            apply(B, False, u, zeros, linear, ones, before, threads)
+            apply(A, False, x, before, linear, ones, before, threads)
         for i in range(n):
-            flat[i] = 1 if X[s, i] > 0 else below
-        scaled(drive, one / scale)
+            flat[i] = slope_of(argument[i], X[s, i], phi)
+        scaled(drive, linear[1] / scale)
         x[:] = drive
         x *= slope
         count, x, before, how = settle(
@@ -101,13 +117,6 @@ def backward(
         how.bound[:] *= scale
         note(how, count, figures[:, s : s + 1], 0)
         V[:n, s] = rows[s] = x.ravel()[:n]
-    sum_up(batch, found, gradients, sizes, limits.tol, threads)
+    add_outer(V, U, at(gradients[2], (n, p), like), at(gradients[4], (d, p), like), threads)
+    add_outer(V, X, at(gradients[0], (n, n), like), at(gradients[3], (q, n), like), threads)
     return ended(figures, tol), tol
-
-
-@compiled()
-def _activated(drive: Any, below: Any, x: Any) -> None:
-    """x = φ(drive)"""
-    given, out = drive.ravel(), x.ravel()
-    for i in range(given.size):
-        out[i] = given[i] if given[i] > 0 else below * given[i]

@@ -18,7 +18,7 @@ from idl_core.activations import Activation
 from idl_core.equilibrium.figured_solution import FiguredSolution
 from idl_core.equilibrium.solution import ROUNDING_UNITS, Solution
 from idl_core.equilibrium.solvers import Picard, Solver
-from idl_core.kernels.numba import TILE_BYTES
+from idl_core.kernels.numba import SMOOTH, TILE_BYTES
 from idl_core.kernels.sweep import Chain
 
 # Of a matrix in the last-level cache, which every tile goes through: beyond, a BLAS is faster.
@@ -39,7 +39,7 @@ def solve_chain(chain: Chain, solver: Solver, relative: bool) -> SolvedChain | N
     slots, figures = like.new_empty(steps, n + rest, m), like.new_zeros(3, m)
     drives = like.new_zeros(-(-m * like.itemsize // TILE_BYTES))
     outcome = modules().chain.Outcome(slots.numpy(), figures.numpy(), drives.numpy())
-    bounds = limits(solver, below(chain.finish), like.dtype, relative)
+    bounds = limits(solver, phi(chain.finish), like.dtype, relative)
     if not modules().chain.solve(arrays, bounds, outcome, torch.get_num_threads()):
         return None
     unit = float(drives.amax()) if relative and len(drives) else 1.0
@@ -103,7 +103,7 @@ def solve_dense(
         _array(finish.T if isinstance(finish, Tensor) else nothing),
         _array(nothing if start is None else start.T),
     )
-    bounds = limits(solver, below(finish), Z.dtype, relative)
+    bounds = limits(solver, phi(finish), Z.dtype, relative)
     found = X.numpy(), figures.numpy()
     unit = modules().dense.solve(*given, bounds, *found, torch.get_num_threads())
     tol = solver.tol * (float(unit) if relative else 1.0)
@@ -158,15 +158,19 @@ def modules() -> _Modules:
 
 
 def suits(
-    finish: Finish, size: int, expected: tuple[tuple[Tensor | None, tuple[int, ...]], ...]
+    finish: Finish,
+    size: int,
+    expected: tuple[tuple[Tensor | None, tuple[int, ...]], ...],
+    smooth: bool = False,
 ) -> bool:
     """Whether tiles can do it, and better than torch: for matrices of at most `size` numbers.
 
     Args:
         expected: what they would be given, and the shapes they would read: compiled code looks at
             none. Where one is not as expected it is for torch to say so.
+        smooth: whether φ may be more than piecewise linear.
     """
-    if not isinstance(finish, Tensor) and finish.negative_slope is None:
+    if not (isinstance(finish, Tensor) or finish.negative_slope is not None or smooth):
         return False
     dtype = next(x.dtype for x, _ in expected if x is not None)
     for x, shape in expected:
@@ -199,17 +203,21 @@ def _chain_suits(chain: Chain) -> bool:
     return suits(chain.finish, (n + k + p) ** 2, expected)
 
 
-def below(finish: Finish) -> float:
-    slope = 1.0 if isinstance(finish, Tensor) else finish.negative_slope
-    assert slope is not None
-    return slope
+def phi(finish: Finish) -> tuple[int, float]:
+    """What compiled programs know φ by: -1 and its slope below zero, or its place in `SMOOTH`."""
+    if isinstance(finish, Tensor):
+        return -1, 1.0
+    if finish.negative_slope is not None:
+        return -1, finish.negative_slope
+    return SMOOTH.index(str(finish.name)), 0.0
 
 
 @cache
-def limits(solver: Picard, below: float, dtype: torch.dtype, relative: bool) -> Any:
-    number = np.float64 if dtype == torch.float64 else np.float32
+def limits(solver: Picard, phi: tuple[int, float], dtype: torch.dtype, relative: bool) -> Any:
+    number = type(_LIKE[dtype])
     rounding = ROUNDING_UNITS * torch.finfo(dtype).eps
-    given = number(solver.tol), relative, number(rounding), solver.max_iter, number(below)
+    known = phi[0], number(phi[1])
+    given = number(solver.tol), relative, number(rounding), solver.max_iter, known
     return modules().picard.Limits(*given, solver.then is not None)
 
 

@@ -76,9 +76,10 @@ class _Rows:
 
     def raise_to(self, total: Any, value: Any) -> None:
         """total = max(total, |value|)"""
-        new, old = self.magnitude(value), self.builder.bitcast(self.builder.load(total), self.integers)
-        larger = self.builder.select(self.builder.icmp_signed(">", new, old), new, old)
-        self.builder.store(self.builder.bitcast(larger, self.vector), total)
+        builder, new = self.builder, self.magnitude(value)
+        old = builder.bitcast(builder.load(total), self.integers)
+        larger = builder.select(builder.icmp_signed(">", new, old), new, old)
+        builder.store(builder.bitcast(larger, self.vector), total)
 
 
 def _loop(body: Callable[[_Rows], None]) -> Callable[..., Any]:
