@@ -44,15 +44,15 @@ class TiledModel(torch.autograd.Function):
         found, Y = tiled.forward(of, batch, X0, activation, solver)
         report.forward = found.solution
         ctx.activation, ctx.solver, ctx.report = activation, adjoint_solver, report
-        ctx.save_for_backward(U, found.states, found.inner, left, right, B, C, D)
+        ctx.save_for_backward(U, found.states, found.inner, found.driven, left, right, B, C, D)
         return Y
 
     @staticmethod
     @first_order_only
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        U, X, inner, *matrices = ctx.saved_tensors
+        U, X, inner, driven, *matrices = ctx.saved_tensors
         batch, of = U.contiguous(), _contiguous(*matrices)
-        known = Pass(X, inner, ctx.report.forward)
+        known = Pass(X, inner, driven, ctx.report.forward)
         found, sums = tiled.backward(of, batch, known, grad, ctx.activation, ctx.solver)
         ctx.report.adjoint = found.solution
         found.solution.warn_unless_converged("the adjoint of the implicit model")

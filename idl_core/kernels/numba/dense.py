@@ -8,10 +8,17 @@ import numpy as np
 
 from idl_core.kernels.numba import TILE_BYTES
 from idl_core.kernels.numba.compiled import compiled
-from idl_core.kernels.numba.picard import FIRST, Limits, note, of_tiles, room_for_history, settle
+from idl_core.kernels.numba.picard import (
+    FIRST,
+    Limits,
+    begin,
+    note,
+    of_tiles,
+    room_for_history,
+    settle,
+)
 from idl_core.kernels.numba.team import in_team
 from idl_core.kernels.numba.tiles import (
-    affine_then,
     filled,
     is_turned_once,
     largest,
@@ -73,7 +80,7 @@ def _solve_tiles(
         if len(start):
             load(start, first, x)
         else:
-            affine_then(At[:0], before, drive, limits.phi[1], slope, x)
+            begin(drive, limits.phi, slope, x)
         count, x, before, ended = settle(
             of_tiles(nothing, At), drive, slope, limits, tol, FIRST, x, before, history
         )

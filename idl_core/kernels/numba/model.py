@@ -15,12 +15,21 @@ import numpy as np
 from idl_core.kernels.numba import ROWS, TILE_BYTES
 from idl_core.kernels.numba.addresses import at
 from idl_core.kernels.numba.compiled import compiled
-from idl_core.kernels.numba.picard import FIRST, Limits, note, of_tiles, room_for_history, settle
+from idl_core.kernels.numba.picard import (
+    FIRST,
+    Limits,
+    begin,
+    linear_image,
+    note,
+    of_tiles,
+    room_for_history,
+    settle,
+)
+from idl_core.kernels.numba.smooth import slope_of_tile
 from idl_core.kernels.numba.team import in_team
 from idl_core.kernels.numba.tiles import (
     add_product,
     affine,
-    affine_then,
     filled,
     is_turned_once,
     largest,
@@ -88,7 +97,8 @@ def backward(
 
     The tolerance is in units of the largest entry of Cᵀ grad.
 
-    batch: U, X, the product of X and right (r, m), and grad (m, q), the gradient of Y
+    batch: U, X, the product of X and right (r, m), grad (m, q), the gradient of Y, and the tiles of
+        B U and D U that `forward` wrote, or 0 where φ' is a function of φ
     found: what is written
         V and grad, samples last (n + q, m)
         V (m, n)
@@ -118,10 +128,13 @@ def backward(
         first, then = left, right.T
     elif is_turned_once(n, len(driven), threads):
         then = strided(turn(left, threads).T)
-    given = (first, then, factor, X, limits, limits.tol * unit, scale, phi[1], driven)
+    adjoint, forward = of_tiles(first, then), of_tiles(right, left.T)
+    kept = (len(driven) if batch[4] else 0, filled(n) + filled(q), lanes)
+    arguments, tol = at(batch[4], kept, limits.tol), limits.tol * unit
+    given = (adjoint, forward, arguments, factor, X, limits, tol, scale, phi, driven)
     in_team(_adjoint_tiles, (given, (V, rows, inner, figures)), threads)
     sum_up(batch, found, gradients, sizes, limits.tol, threads)
-    return ended(figures, limits.tol * unit), limits.tol * unit
+    return ended(figures, tol), tol
 
 
 @compiled()
@@ -226,7 +239,7 @@ def _solve_tiles(given: Any, found: Any, number: int, of: int) -> None:
         if len(start):
             load_samples(start, first, x)
         else:
-            affine_then(left[:, :0].T, before, drive, limits.phi[1], slope, x)
+            begin(drive, limits.phi, slope, x)
         count, x, before, ended = settle(
             of_tiles(right, left.T), drive, slope, limits, limits.tol, FIRST, x, before, history
         )
@@ -253,7 +266,7 @@ def _pull_tiles(C: Any, grad: Any, driven: Any, sizes: Any, V: Any, number: int,
 def _adjoint_tiles(given: Any, found: Any, number: int, of: int) -> None:
     """The adjoint equilibria of the tiles `driven`, which are solved in units of the number `scale`
     so that no square in them is too large or too small for the number format."""
-    inner, outer, factor, X, limits, tol, scale, below, driven = given
+    adjoint, forward, arguments, factor, X, limits, tol, scale, phi, driven = given
     V, samples, products, figures = found
     (_, n), lanes, dtype = X.shape, driven.shape[2], driven.dtype
     rows = filled(n)
@@ -262,13 +275,18 @@ def _adjoint_tiles(given: Any, found: Any, number: int, of: int) -> None:
     for t in range(number, len(driven), of):
         first, drive = t * lanes, driven[t]
         load_samples(X, first, x)
-        for i in range(n):
-            for s in range(lanes):
-                slope[i, s] = 1 if x[i, s] > 0 else below
+        if phi[0] < 0:
+            for i in range(n):
+                for s in range(lanes):
+                    slope[i, s] = 1 if x[i, s] > 0 else phi[1]
+        else:
+            if len(arguments):
+                linear_image(forward, arguments[t, :rows], x, slope)
+            slope_of_tile(slope, x, phi[0])
         scaled(drive, drive.dtype.type(1) / scale)
-        affine_then(outer[:0], before, drive, limits.phi[1], slope, x)
+        begin(drive, limits.phi, slope, x)
         count, x, before, ended = settle(
-            of_tiles(inner, outer), drive, slope, limits, tol / scale, FIRST, x, before, history
+            adjoint, drive, slope, limits, tol / scale, FIRST, x, before, history
         )
         scaled(x, scale)
         for s in range(lanes):
@@ -303,14 +321,14 @@ def _outer_tiles(W: Any, source: Any, upper: Any, lower: Any, number: int, of: i
     tiles = -(-p // lanes)
     end = (number + 1) * tiles // of
     room = np.zeros((_TILES, min(m, _DEPTH), lanes), source.dtype)
-    for begin in range(number * tiles // of, end, _TILES):
-        x = room[: min(_TILES, end - begin)]
+    for left in range(number * tiles // of, end, _TILES):
+        x = room[: min(_TILES, end - left)]
         for k in range(0, max(m, 1), _DEPTH):  # once at least: the sum of no samples is 0
             some, weights = source[k : k + _DEPTH], W[:, k : k + _DEPTH]
             for t in range(len(x)):
-                load(some, (begin + t) * lanes, x[t])
-            _add_panels(weights[:n], x, upper, begin * lanes, k > 0)
-            _add_panels(weights[n:], x, lower, begin * lanes, k > 0)
+                load(some, (left + t) * lanes, x[t])
+            _add_panels(weights[:n], x, upper, left * lanes, k > 0)
+            _add_panels(weights[n:], x, lower, left * lanes, k > 0)
 
 
 @compiled()

@@ -31,10 +31,12 @@ class Pass(NamedTuple):
 
     states: X or, backwards, V (m, n)
     inner: of a low rank, the product of X and right or of V and left, samples last (r, m)
+    driven: tiles of B U and D U, where the slopes of φ are to be found from them
     """
 
     states: Tensor
     inner: Tensor | None
+    driven: Tensor | None
     solution: Solution
 
 
@@ -48,7 +50,9 @@ def suits(
     """Whether tiles can take a model for a batch U (m, p), from X0 (m, n) or φ(B U)."""
     (m, p), q, n = U.shape, of.C.shape[0], of.C.shape[-1]
     r = n if of.right is None else of.right.shape[-1]
-    few = of.right is None and _are_few(m, n)
+    smooth = activation.name in SMOOTH and (
+        U.dtype is torch.float32 or (of.right is None and _are_few(m, n))
+    )
     buffers = 9 * n * TILE_BYTES  # states, what drives them, slopes and the history
     expected = (
         (U, (m, p)),
@@ -63,7 +67,7 @@ def suits(
         isinstance(solvers[0], Picard)
         and isinstance(solvers[1], Picard)
         and buffers <= solves.MOST_BYTES_OF_TILE
-        and solves.suits(activation, n * r, expected, smooth=activation.name in SMOOTH and few)
+        and solves.suits(activation, n * r, expected, smooth=smooth)
     )
 
 
@@ -91,7 +95,8 @@ def forward(
     )
     if how == _WITHIN_ROUNDING:
         say_unreachable(solver.tol, U.dtype, float(X.abs().max()))
-    return Pass(X, inner, FiguredSolution(X, figures, solver.tol, all_converged=how > 0)), Y
+    kept = driven if activation.name in SMOOTH and activation.dphi_of_output is None else None
+    return Pass(X, inner, kept, FiguredSolution(X, figures, solver.tol, all_converged=how > 0)), Y
 
 
 def backward(
@@ -111,7 +116,7 @@ def backward(
     inner, gradients = U.new_empty(r, m) if r else None, _room_for_gradients(of)
     how, tol = _programs(m, n, r).backward(
         _addresses(of),
-        _addresses((U, known.states, known.inner, grad)),
+        _addresses((U, known.states, known.inner, grad, known.driven)),
         _addresses((V, rows, inner, figures)),
         _addresses(gradients),
         sizes,
@@ -120,7 +125,7 @@ def backward(
         torch.get_num_threads(),
     )
     solution = FiguredSolution(rows, figures, tol, all_converged=how > 0)
-    return Pass(rows, inner, solution), _as_matrices(gradients)
+    return Pass(rows, inner, None, solution), _as_matrices(gradients)
 
 
 # Samples up to which programs for single samples are faster than those for tiles, which compute all

@@ -17,6 +17,7 @@ import numpy as np
 from idl_core.kernels.numba import TILE_BYTES
 from idl_core.kernels.numba.compiled import compiled
 from idl_core.kernels.numba.rows import apply
+from idl_core.kernels.numba.smooth import activate_tile
 from idl_core.kernels.numba.tiles import affine, affine_then, filled
 from idl_core.kernels.numba.vectors import combine, look, residuals_and_products
 
@@ -151,11 +152,38 @@ def _image(
     """Apply a map, small being memory for the product of inner and x."""
     if len(of.matrix):
         apply(of.matrix, of.turned, x, drive, phi, slope, image, of.threads)
-    elif len(small):
+        return
+    if len(small):
         affine(of.inner, x, zeros, small)
-        affine_then(of.outer, small, drive, phi[1], slope, image)
-    else:
+        x = small
+    if phi[0] < 0:
         affine_then(of.outer, x, drive, phi[1], slope, image)
+    else:  # forward, where slopes are 1
+        affine(of.outer, x, drive, image)
+        activate_tile(image, phi[0])
+
+
+@compiled()
+def begin(drive: Any, phi: Any, slope: Any, x: Any) -> None:
+    """x = slope ∘ φ(drive) of a tile; of a smooth φ slopes are 1."""
+    if phi[0] >= 0:
+        x[:] = drive
+        activate_tile(x, phi[0])
+        return
+    for i in range(x.shape[0]):
+        for s in range(TILE_BYTES // x.itemsize):
+            value = drive[i, s]
+            x[i, s] = (value if value > 0 else phi[1] * value) * slope[i, s]
+
+
+@compiled()
+def linear_image(of: Map, drive: Any, x: Any, image: Any) -> None:
+    """The map of a tile without its slope and φ."""
+    small = np.zeros((filled(of.inner.shape[1]), x.shape[1]), x.dtype)
+    if len(small):
+        affine(of.inner, x, np.zeros_like(small), small)
+        x = small
+    affine(of.outer, x, drive, image)
 
 
 @compiled()
