@@ -12,7 +12,7 @@ from torch import Tensor
 
 import idl_datasets
 from idl import ImplicitModel
-from idl_core.training import Classification, Settings, fit
+from idl_core.training import Classification, Settings, TrainingComponents, fit
 from idl_datasets import Normalisation, Split
 
 MNIST_SIZES = (784, 100, 10, 64)
@@ -49,7 +49,7 @@ def dense_cases(digits: Split | None, pictures: Split | None) -> Iterator[Case]:
         yield _case(f"initial, {source}", sizes, model, data)
         settings = Settings(batch_size=sizes[3], max_epochs=2)
         optimizer = torch.optim.Adam(model.parameters(), lr=rate)
-        fit(model, data, None, Classification(), optimizer, settings)
+        fit(TrainingComponents(model, Classification(), optimizer, data), settings)
         yield _case(f"trained, {source}", sizes, model, data)
 
 

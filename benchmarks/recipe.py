@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from idl_core.training import Classification, Settings, evaluate, fit
+from idl_core.training import Classification, Settings, TrainingComponents, evaluate, fit
 from idl_datasets import Split
 
 HIDDEN_DIM = 100
@@ -36,6 +36,6 @@ def train_and_test(
     task = Classification()
     optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
     settings = Settings(batch_size=BATCH_SIZE, max_epochs=epochs, seed=seed)
-    result = fit(model, train, None, task, optimizer, settings)
+    result = fit(TrainingComponents(model, task, optimizer, train), settings)
     figures = evaluate(model, test, task, batch_size=len(test))
     return Outcome(result.train["loss"], figures["loss"], figures["accuracy"])

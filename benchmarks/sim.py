@@ -29,7 +29,7 @@ from idl.sim import SIM
 from idl.sim.solvers import ADMMMultiGPUSolver, ADMMSolver, BaseSolver, CVXSolver
 from idl_core.equilibrium import Picard
 from idl_core.sim.equilibrium_states import equilibrium_states
-from idl_core.sim.solvers.elastic import Penalty, objectives
+from idl_core.sim.solvers.problem.penalty import Penalty, objectives
 
 Array = np.ndarray[Any, Any]
 CONFIG = {"kappa": KAPPA, "device": "cpu"}
@@ -125,7 +125,7 @@ def _clarabel_objective(
 ) -> tuple[Array, Array]:
     """Objectives of the rows by our CVXSolver, and what they are measured relative to."""
     from idl_core.sim.solvers.base import States
-    from idl_core.sim.solvers.report import SolveReport
+    from idl_core.sim.solvers.problem.report import SolveReport
 
     solver.report = SolveReport("CVXSolver")
     # One block of some rows only: X in place of Z keeps the checks of shapes content.

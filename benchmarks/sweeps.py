@@ -56,7 +56,7 @@ def bare_trainings(jobs: int) -> tuple[float, list[float]]:
     import torch
 
     from idl_core.models.implicit import ImplicitModel
-    from idl_core.training import Classification, Settings, evaluate, fit
+    from idl_core.training import Classification, Settings, TrainingComponents, evaluate, fit
     from idl_datasets import load
 
     task, losses = Classification(), []
@@ -66,7 +66,7 @@ def bare_trainings(jobs: int) -> tuple[float, list[float]]:
         model = ImplicitModel(64, 10, 100)
         optimizer = torch.optim.Adam(model.parameters(), lr=5e-3, fused=True)
         settings = Settings(max_epochs=EPOCHS, seed=seed)
-        fit(model, data.train, data.val, task, optimizer, settings)
+        fit(TrainingComponents(model, task, optimizer, data.train, data.val), settings)
         losses.append(evaluate(model, data.test, task, 1000)["loss"])
     return time.perf_counter() - began, losses
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from idl import ImplicitModel
-from idl_core.training import Classification, Settings, fit
+from idl_core.training import Classification, Settings, TrainingComponents, fit
 from idl_datasets import Split
 
 INPUT_DIM, CLASSES = 784, 10
@@ -79,7 +79,7 @@ def our_epoch(train: Split) -> None:
     model = our_model(0)
     optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
     settings = Settings(batch_size=BATCH_SIZE, max_epochs=1)
-    fit(model, train, None, Classification(), optimizer, settings)
+    fit(TrainingComponents(model, Classification(), optimizer, train), settings)
 
 
 def torchidl_epoch(loader: DataLoader) -> None:

@@ -23,8 +23,10 @@ from idl_core import (
     Phantom,
     Picard,
     Solution,
+    SolveStats,
     Unrolled,
     fixed_point,
+    flush_warnings,
 )
 
 __all__ = [
@@ -50,6 +52,8 @@ __all__ = [
     "Phantom",
     "Picard",
     "Solution",
+    "SolveStats",
     "Unrolled",
     "fixed_point",
+    "flush_warnings",
 ]

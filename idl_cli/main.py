@@ -1,4 +1,4 @@
-"""Entry point of `idl`: picks the command and turns what it raises into the exit code.
+"""Entry point of `idl`: runs the command, and turns its errors into one line and an exit code.
 
 Nothing heavy is imported here: `idl --help` must answer at once, so a command's module is imported
 only when that command runs.
@@ -14,17 +14,17 @@ from collections.abc import Callable, Sequence
 
 from idl_cli.errors import InputError, RunFailed, close_match
 
-# command -> (module that has `main(arguments) -> exit code`, one line of help)
+# command -> one line of help. `idl X` is `commands/x.py`, which has `main(arguments) -> exit code`.
 COMMANDS = {
-    "train": ("idl_cli.train", "train a model: idl train model=implicit data=cifar10"),
-    "sim": ("idl_cli.sim", "learn an implicit model from a network: idl sim solver=admm"),
-    "eval": ("idl_cli.eval", "evaluate a run on its test set: idl eval run=<dir> [data=...]"),
-    "generate": ("idl_cli.generate", "text from a run: idl generate run=<dir> prompt=..."),
-    "runs": ("idl_cli.runs", "table of runs: idl runs [dir] [--sort KEY]"),
-    "compare": ("idl_cli.compare", "what differs between runs: idl compare RUN RUN"),
-    "plot": ("idl_cli.plot", "figures of a run: idl plot run=<dir>"),
-    "data": ("idl_cli.data", "data sets: idl data list | idl data prepare <name>"),
-    "info": ("idl_cli.info", "versions, devices, kernels, where data is"),
+    "train": "train a model: idl train model=implicit data=cifar10",
+    "sim": "learn an implicit model from a network: idl sim solver=admm",
+    "eval": "evaluate a run on its test set: idl eval run=<dir> [data=...]",
+    "generate": "text from a run: idl generate run=<dir> prompt=...",
+    "runs": "table of runs: idl runs [dir] [--sort KEY]",
+    "compare": "what differs between runs: idl compare RUN RUN",
+    "plot": "figures of a run: idl plot run=<dir>",
+    "data": "data sets: idl data list | idl data prepare <name>",
+    "info": "versions, devices, kernels, where data is",
 }
 
 HELP = """\
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help", "help"):
-        lines = (f"  {name:<8} {text}" for name, (_, text) in COMMANDS.items())
+        lines = (f"  {name:<8} {text}" for name, text in COMMANDS.items())
         print(HELP.format(commands="\n".join(lines)), end="")
         return 0
     if words[0] in ("-V", "--version"):
@@ -89,7 +89,7 @@ def _command(name: str) -> Callable[[Sequence[str]], int]:
             f"unknown command '{name}'.{close_match(name, COMMANDS)} "
             f"Commands: {', '.join(COMMANDS)}"
         )
-    run: Callable[[Sequence[str]], int] = importlib.import_module(COMMANDS[name][0]).main
+    run: Callable[[Sequence[str]], int] = importlib.import_module(f"idl_cli.commands.{name}").main
     return run
 
 

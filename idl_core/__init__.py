@@ -8,8 +8,10 @@ from idl_core.equilibrium import (
     Phantom,
     Picard,
     Solution,
+    SolveStats,
     Unrolled,
     fixed_point,
+    flush_warnings,
 )
 from idl_core.functions import ImplicitFunction, ImplicitFunctionInf, ImplicitFunctionTriu
 from idl_core.models import (
@@ -50,6 +52,8 @@ __all__ = [
     "Phantom",
     "Picard",
     "Solution",
+    "SolveStats",
     "Unrolled",
     "fixed_point",
+    "flush_warnings",
 ]

@@ -127,5 +127,6 @@ class DerivativeByAutograd:
     def __call__(self, x: Tensor) -> Tensor:
         with torch.enable_grad():
             point = x.detach().requires_grad_()
-            (slope,) = torch.autograd.grad(self.phi(point).sum(), point)
+            # Of a copy: φ may overwrite its argument, which autograd forbids for a leaf.
+            (slope,) = torch.autograd.grad(self.phi(point.clone()).sum(), point)
         return slope

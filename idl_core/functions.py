@@ -28,12 +28,14 @@ from idl_core.equilibrium import Anderson, Picard
 from idl_core.equilibrium.solution import LastSolution
 from idl_core.kernels import (
     KERNELS,
-    dense_equilibrium,
-    low_rank_equilibrium,
+    Affine,
+    Method,
+    Model,
+    equilibrium,
+    model_output,
     prediction,
     rows_within,
     triangular_equilibrium,
-    whole_model,
 )
 from idl_core.wellposed import PROJECTIONS
 
@@ -61,7 +63,7 @@ class ImplicitFunction:
         projection: how A is brought within kappa: a name in `idl_core.wellposed.PROJECTIONS`.
         activation: a name in `idl_core.activations.ACTIVATIONS`, in place of the class's phi.
         kernel: "auto": Triton on a GPU and compiled tiles on a CPU, for what they have, else torch;
-            "torch": torch alone; "triton": nothing else, what it cannot solve is a ValueError.
+            "torch", "numba", "triton": nothing else, what it cannot solve is a ValueError.
 
     Raises:
         ValueError: a setting out of range or a name that is unknown.
@@ -154,12 +156,13 @@ class ImplicitFunction:
         """The same for A = L Rᵀ, from free L and R (n, r)."""
         return L, R
 
+    def method(self, report: LastSolution, what: str = "the implicit model") -> Method:
+        """How it is solved: what a call of the kernels takes beside its tensors."""
+        return Method(self.activation, self.solver, self.adjoint_solver, report, self.kernel, what)
+
     def solve(self, A: Tensor, Z: Tensor, X0: Tensor | None, report: LastSolution) -> Tensor:
         """The equilibrium X (m, n) for a constrained A (n, n) and Z = U Bᵀ (m, n)."""
-        X = dense_equilibrium(
-            A, Z, X0, self.activation, self.solver, self.adjoint_solver, report, self.kernel
-        )
-        return _checked(X, report)
+        return _checked(equilibrium(Affine(A), Z, X0, self.method(report)), report)
 
     def predict(
         self,
@@ -174,23 +177,20 @@ class ImplicitFunction:
     ) -> Tensor:
         """Ŷ = X Cᵀ + U Dᵀ (m, q) at the equilibrium of A = left (n, n) or, of a low rank, the
         factors (n, r) of A = left rightᵀ, constrained."""
-        cls, settings = type(self), (self.activation, self.solver, self.adjoint_solver, report)
+        cls = type(self)
         if right is None and cls.solve is not ImplicitFunction.solve:  # it finds X its own way
             return prediction(U, self.solve(left, F.linear(U, B), X0, report), C, D)
         if right is not None and cls.solve_low_rank is not ImplicitFunction.solve_low_rank:
             X = self.solve_low_rank(left, right, F.linear(U, B), X0, report)
             return prediction(U, X, C, D)
-        Y = whole_model(U, X0, left, right, B, C, D, *settings, self.kernel)
+        Y = model_output(Model(left, right, B, C, D), U, X0, self.method(report))
         return _checked(Y, report)
 
     def solve_low_rank(
         self, L: Tensor, R: Tensor, Z: Tensor, X0: Tensor | None, report: LastSolution
     ) -> Tensor:
         """The equilibrium X (m, n) for A = L Rᵀ, constrained L and R (n, r), Z (m, n)."""
-        X = low_rank_equilibrium(
-            L, R, Z, X0, self.activation, self.solver, self.adjoint_solver, report, self.kernel
-        )
-        return _checked(X, report)
+        return _checked(equilibrium(Affine(L, R), Z, X0, self.method(report)), report)
 
 
 class ImplicitFunctionInf(ImplicitFunction):
@@ -214,7 +214,7 @@ class ImplicitFunctionTriu(ImplicitFunction):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        if self.kernel == "triton":
+        if self.kernel in ("numba", "triton"):
             raise ValueError("kernel must be auto or torch: a triangular A needs no iteration")
 
     def constrain(self, A: Tensor) -> Tensor:
@@ -224,8 +224,7 @@ class ImplicitFunctionTriu(ImplicitFunction):
         raise ValueError("a low-rank A cannot be strictly triangular: use ImplicitFunctionInf")
 
     def solve(self, A: Tensor, Z: Tensor, X0: Tensor | None, report: LastSolution) -> Tensor:
-        X = triangular_equilibrium(A, Z, self.activation, self.solver, self.adjoint_solver, report)
-        return _checked(X, report)
+        return _checked(triangular_equilibrium(A, Z, self.method(report)), report)
 
 
 def _checked(X: Tensor, report: LastSolution) -> Tensor:

@@ -6,6 +6,7 @@ import atexit
 import fcntl
 import gc
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 # The tests' matrices are tiny: a second thread costs more than it gives, in the processes that they
@@ -15,7 +16,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import pytest
 import torch
 
-from idl_core import ImplicitModel, ImplicitRNN
+from idl_core import ImplicitModel, ImplicitRNN, flush_warnings
 
 torch.set_num_threads(1)
 # What is imported for the tests stays: two million objects that the collector need not go through
@@ -28,7 +29,6 @@ _SLOW_FIRST = (
     "test_train_slurm.py",
     "test_train_launchers.py",
     "test_train_devices.py",
-    "test_interpreted.py",
     "test_kill.py",
     "test_admm_multi_gpu.py",
 )
@@ -44,6 +44,13 @@ def pytest_collection_finish() -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     order = {name: number for number, name in enumerate(_SLOW_FIRST)}
     items.sort(key=lambda item: order.get(item.path.name, len(order)))
+
+
+@pytest.fixture(autouse=True)
+def _each_test_has_its_own_warnings() -> Iterator[None]:
+    """What a GPU has to say about a test's solves is said within that test."""
+    yield
+    flush_warnings()
 
 
 @pytest.fixture(scope="session", autouse=True)

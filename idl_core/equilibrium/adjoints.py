@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -12,10 +11,17 @@ from torch.autograd.graph import get_gradient_edge
 
 from idl_core.equilibrium.criterion import Criterion
 from idl_core.equilibrium.first_order import first_order_only
-from idl_core.equilibrium.solution import Solution
+from idl_core.equilibrium.solution import LastChange, Solution
 from idl_core.equilibrium.solvers import Solver, Step
-
-Map = Callable[[Tensor], Tensor]
+from idl_core.equilibrium.transforms import (
+    functorch_is_active,
+    is_exporting,
+    refuse_tangents,
+    refuse_tracing,
+    refuse_transforms,
+    refuse_vmap,
+)
+from idl_core.equilibrium.user_map import Map
 
 
 class Adjoint(Protocol):
@@ -29,8 +35,8 @@ class Implicit:
     """Exact gradient by the implicit function theorem: memory independent of the iterations.
 
     With J = df/dx at the fixed point and G the incoming gradient, solves V = V J + G, then sends V
-    back through one application of f. The tolerance is relative to max|G|, so that scaling a loss
-    scales its gradient.
+    back through one application of f. The tolerance is relative to max|G| of each sample, so that
+    scaling a loss scales its gradient.
 
     Args:
         solver: of the adjoint equation; None takes the forward solver with its settings.
@@ -39,9 +45,16 @@ class Implicit:
     solver: Solver | None = None
 
     def differentiable(self, f: Map, x0: Tensor, solver: Solver) -> Solution:
-        solution = _solve_without_graph(f, x0, solver)
+        refuse_transforms(x0)
+
+        def without_tangents(x: Tensor) -> Tensor:
+            image = f(x)
+            refuse_tangents(image)
+            return image
+
+        solution = _solve_without_graph(without_tangents, x0, solver)
         if not torch.is_grad_enabled():
-            return solution
+            return solution.with_value(solution.value.to(x0.dtype))
         point = solution.value.detach().requires_grad_()
         image = f(point.to(x0.dtype)).to(point.dtype)
         if not _depends_on_others(image, point):
@@ -63,6 +76,11 @@ class _ImplicitAdjoint(torch.autograd.Function):
     @first_order_only
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         rows = _rows(grad)
+        # Each sample in units of its own gradient: the largest numbers in the solve are near 1,
+        # so that no scale of a loss overflows or vanishes, nor decides for another sample.
+        unit = rows.abs().amax(1, keepdim=True) if rows.numel() else rows.new_ones(len(rows), 1)
+        unit = unit.where((unit > 0) & unit.isfinite(), 1.0)
+        rows = rows / unit
 
         def step(v: Tensor, out: Tensor) -> Tensor:
             (pulled,) = torch.autograd.grad(
@@ -75,10 +93,9 @@ class _ImplicitAdjoint(torch.autograd.Function):
             )
             return _rows(pulled) + rows
 
-        unit = rows.abs().amax() if rows.numel() else None
-        solution = ctx.solver.solve(step, rows, unit)
+        solution = ctx.solver.solve(step, rows, rows.new_ones(()))
         solution.warn_unless_converged("the adjoint solve")
-        return solution.value.reshape(grad.shape), None, None
+        return (solution.value * unit).reshape(grad.shape), None, None
 
 
 @dataclass(frozen=True)
@@ -99,9 +116,11 @@ class Phantom:
             raise ValueError(f"damping must be in (0, 1], not {self.damping!r}")
 
     def differentiable(self, f: Map, x0: Tensor, solver: Solver) -> Solution:
-        solution = _solve_without_graph(f, x0, solver)
+        refuse_tracing()
+        refuse_vmap()
+        solution = _solve_without_graph(lambda x: f(x).detach(), x0, solver)
         if not torch.is_grad_enabled():
-            return solution
+            return solution.with_value(solution.value.to(x0.dtype))
         x = solution.value.detach()
         for _ in range(self.steps):
             x = torch.lerp(x, f(x.to(x0.dtype)).to(x.dtype), self.damping)
@@ -113,7 +132,8 @@ class Unrolled:
     """Exactly `steps` applications of f from x0, differentiated through: no solver runs.
 
     The residual and `converged` of the solution are honest; stopping short is what was asked for,
-    so it does not warn.
+    so it does not warn. Works within torch.func, forward mode and torch.export, where nothing may
+    look at a number: `all_converged` is False there.
     """
 
     steps: int
@@ -126,8 +146,12 @@ class Unrolled:
         x = x0
         for _ in range(self.steps):
             previous, x = x, f(x)
+        change, rows = _rows((x - previous).detach().abs()), _rows(x.detach())
+        if functorch_is_active() or is_exporting():  # where no number may be looked at
+            measured = LastChange(change, rows, solver.tol, self.steps)
+            return Solution(x, measured, solver.tol, known_converged=False)
         criterion = Criterion(solver.tol)
-        criterion.measure(_rows((x - previous).detach().abs()), _rows(x.detach()))
+        criterion.measure(change, rows)
         return criterion.solution(x, self.steps)
 
 
@@ -136,7 +160,7 @@ def _solve_without_graph(f: Map, x0: Tensor, solver: Solver) -> Solution:
     """The solution in one dtype, at least float32, whatever f, or autocast within it, computes in:
     f is given what x0 is in."""
     working = torch.promote_types(x0.dtype, torch.float32)
-    step: Step = lambda x, out: _rows(f(x.reshape(x0.shape).to(x0.dtype))).to(working)  # noqa: E731
+    step: Step = lambda x, out: out.copy_(_rows(f(x.reshape(x0.shape).to(x0.dtype))))  # noqa: E731
     solution = solver.solve(step, _rows(x0).to(working))
     solution.warn_unless_converged("the fixed-point solve")
     return solution.with_value(solution.value.reshape(x0.shape))

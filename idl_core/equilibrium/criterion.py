@@ -1,79 +1,118 @@
-"""When a solve may stop: the residual, its tolerance, and what the number format can resolve."""
+"""When a solve may stop: residuals, their tolerance, and what the number format can resolve."""
 
 from __future__ import annotations
 
 import math
-import warnings
 
 import torch
 from torch import Tensor
 
 from idl_core.equilibrium.solution import (
     ROUNDING_UNITS,
-    ImplicitFunctionWarning,
+    LastChange,
     Solution,
-    bound,
+    SolveStats,
     row_max,
+    warn_unreachable,
 )
-
-_told: set[tuple[float, torch.dtype]] = set()
 
 
 class Criterion:
-    """Stops a solve when every sample's max-norm residual is within its bound.
+    """Stops a solve sample by sample: each ends as it would have ended alone.
 
-    The bound is `tol` or, where that is finer than the number format resolves at the size of the
-    sample, the rounding error there.
+    A sample has settled when its max-norm residual is within its bound, or is not finite, which
+    no iteration mends. It is kept from then on, whatever further iterations for the rest of the
+    batch do to it. The bound is `tol` or, where that is finer than the number format resolves at
+    the size of the sample, the rounding error there.
 
     Args:
         tol: bound on max|f(x) - x|, for each sample.
         unit: number or 0-d tensor that tol is multiplied by (the adjoint measures in units of its
             right-hand side); None is 1.
+
+    Attributes:
+        residual: (m,) of each sample, as measured last.
+        going: (m,) bool, samples that have not settled; empty until one was measured above tol.
     """
 
     def __init__(self, tol: float, unit: Tensor | float | None = None) -> None:
         self.tol = tol if unit is None else tol * float(unit)
-        self.size = math.nan  # max|f(x)|, known once a measurement has been above tol
+        nothing = torch.empty(0)
+        self.residual, self.going = nothing, nothing
         self._say = unit is None  # an adjoint would repeat what the forward solve has said
-        self._change = torch.empty(0)
-        self._worst = math.nan
+        self._change, self._sizes, self._bounds = nothing, nothing, nothing
+        self._left = -1  # samples that have not settled; -1: none has been measured above tol
+        self._converged = False
+        # What settled before the rest did: which samples, their values and stats.
+        self._settled: Tensor | None = None
+        self._value = nothing
+        self._stats = SolveStats(nothing, nothing, nothing)
 
-    def measure(self, change: Tensor, new: Tensor) -> float:
-        """Worst residual over its bound, for change = |new - old| (m, n), new the image of old.
+    @property
+    def size(self) -> float:
+        """max|f(x)| of the samples that have not settled; nan until one was above tol."""
+        return float(self._sizes.where(self.going, 0.0).amax()) if self._left > 0 else math.nan
 
-        At most 1 when all samples have converged; not finite where a residual is not.
+    def measure(
+        self, change: Tensor, new: Tensor, x: Tensor | None = None, count: int = 1
+    ) -> float:
+        """Worst residual over its bound among the samples that have not settled; 0 if all have.
+
+        Args:
+            change: |new - old| (m, n).
+            new: the image of old.
+            x: whichever of the two is the solution of a sample that settles now; None where no
+                further iteration follows.
+            count: applications of the map so far.
         """
-        self._change = change
-        worst = float(change.amax()) if change.numel() else 0.0
-        if worst <= self.tol:
-            self._worst = 0.0
+        self._change, self.residual = change, row_max(change)
+        residual = self.residual
+        if self._settled is None and (not len(residual) or float(residual.amax()) <= self.tol):
+            self._converged = True
             return 0.0
+        self._sizes = row_max(new.abs())
         rounding = ROUNDING_UNITS * torch.finfo(new.dtype).eps
-        self.size = float(new.abs().amax())
-        if worst <= rounding * self.size:
-            # Rounding may decide, and it is each sample's own size that counts.
-            self._worst = float((row_max(change) / bound(new, self.tol)).amax())
-            if self._worst <= 1 and self._say:
-                say_unreachable(self.tol, new.dtype, self.size)
-        else:
-            self._worst = worst / self.tol if self.tol else math.inf
-        return self._worst
+        self._bounds = (rounding * self._sizes).clamp_(min=self.tol)
+        finite = residual.isfinite()  # what is infinite is within its infinite rounding error
+        within = (residual <= self._bounds) & finite
+        self.going = finite & ~within
+        if self._settled is not None:
+            self.going &= ~self._settled
+        ratio = (residual / self._bounds).where(self.going, 0.0).amax()
+        worst, left = torch.stack((ratio, self.going.sum().to(ratio.dtype))).tolist()
+        self._converged = not left and self._settled is None and bool(within.all())
+        if left != self._left and left < len(residual):
+            self._warn_where_rounding_decides(within, new.dtype)
+            if left and x is not None:
+                self._keep(x, count)
+        self._left = int(left)
+        return float(worst)
+
+    def _keep(self, x: Tensor, count: int) -> None:
+        """Keep the samples that have settled now as they are."""
+        counts = torch.full_like(self.residual, count)
+        stats = SolveStats(self.residual, self._bounds, counts)
+        if self._settled is None:
+            self._settled, self._value, self._stats = ~self.going, x.clone(), stats
+            return
+        old = self._settled
+        self._value = self._value.where(old[:, None], x)
+        self._stats = self._stats.where(old, stats)
+        self._settled = ~self.going
+
+    def _warn_where_rounding_decides(self, within: Tensor, dtype: torch.dtype) -> None:
+        if self._say:
+            rounded = within & (self.residual > self.tol)
+            if bool(rounded.any()):
+                size = float(self._sizes.where(rounded, 0.0).amax())
+                warn_unreachable(self.tol, dtype, size)
 
     def solution(self, value: Tensor, maps: int) -> Solution:
-        """The `Solution` for what was measured last."""
-        return Solution(value, maps, self._change, self.tol, self._worst <= 1)
-
-
-def say_unreachable(tol: float, dtype: torch.dtype, size: float) -> None:
-    """Say, once for each tolerance and dtype, that rounding and not tol ends the solve of states
-    as large as `size`."""
-    if (tol, dtype) in _told:
-        return
-    _told.add((tol, dtype))
-    warnings.warn(
-        f"tol={tol:g} is finer than {dtype} resolves at this size of X "
-        f"(max|X| = {size:.3g}): solved to rounding error, about "
-        f"{ROUNDING_UNITS * torch.finfo(dtype).eps * size:.0e}. float64 resolves more.",
-        ImplicitFunctionWarning,
-        stacklevel=4,
-    )
+        """The `Solution`: of samples that had settled what was kept, of the others `value`."""
+        if self._settled is None:
+            measured = LastChange(self._change, value, self.tol, maps)
+            return Solution(value, measured, self.tol, known_converged=self._converged)
+        last = SolveStats(self.residual, self._bounds, torch.full_like(self.residual, maps))
+        stats = self._stats.where(self._settled, last)
+        value = self._value.where(self._settled[:, None], value)
+        return Solution(value, stats, self.tol, known_converged=bool(stats.converged.all()))

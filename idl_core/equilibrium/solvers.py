@@ -76,49 +76,57 @@ class Anderson:
         self, step: Step, x0: Tensor, unit: Tensor | None = None, expected: int | None = None
     ) -> Solution:
         criterion = Criterion(self.tol, unit)
-        x, count, _ = self.advance(step, x0, criterion, self.max_iter)
+        x, count, _ = self.advance(step, x0, criterion, 0, self.max_iter)
         return criterion.solution(x, count)
 
     def advance(
-        self, step: Step, x: Tensor, criterion: Criterion, max_iter: int, trial: int | None = None
+        self,
+        step: Step,
+        x: Tensor,
+        criterion: Criterion,
+        count: int,
+        max_iter: int,
+        trial: int | None = None,
     ) -> tuple[Tensor, int, float]:
-        """Iterate from x (m, n) until the criterion holds.
+        """Iterate from x (m, n), after `count` maps, until the criterion holds or max_iter is met.
 
         Args:
-            trial: give up where that many iterations have not even halved the worst residual.
+            trial: a sample whose residual that many iterations have not even halved takes Picard
+                steps from then on; where all do, give up.
 
         Returns:
-            The newest point whose residual was measured, the number of maps applied, and the worst
-            residual over its bound, at most 1 where the criterion holds.
+            The newest point whose residual was measured, the number of maps applied so far, and
+            the worst residual over its bound, at most 1 where the criterion holds.
         """
         history = _History(x, self.window)
         image, previous_image, previous_residual = (torch.empty_like(x) for _ in range(3))
         best = x.new_full(x.shape[:1], math.inf)
-        start = math.inf
-        for k in range(max_iter):
+        start, plain = best, torch.zeros_like(best, dtype=torch.bool)
+        for k in range(max_iter - count):
             image = step(x, image)
+            count += 1
             residual = torch.sub(image, x, out=history.residual)
-            change = residual.abs()
-            worst = criterion.measure(change, image)
-            if worst <= 1 or not math.isfinite(worst) or k == max_iter - 1:
+            worst = criterion.measure(residual.abs(), image, x, count)
+            if worst <= 1 or count == max_iter:
                 break
+            size = criterion.residual
             if trial and k % trial == 0:
-                if worst > 0.5 * start:
+                plain = plain | (size > 0.5 * start)
+                start = size
+                if bool((plain | ~criterion.going).all()):
                     break
-                start = worst
             x = image.clone()
             if k:
                 slot = (k - 1) % self.window
                 torch.sub(residual, previous_residual, out=history.df[slot])
                 torch.sub(image, previous_image, out=history.dg[slot])
-                size = change.amax(1)
                 grown = size > 2 * best
                 best = torch.minimum(best, size)
-                for weight, dg in zip(history.weights(grown), history.dg, strict=True):
+                for weight, dg in zip(history.weights(grown | plain), history.dg, strict=True):
                     x.addcmul_(weight, dg, value=-1)
             previous_residual.copy_(residual)
             image, previous_image = previous_image, image
-        return x, k + 1, worst
+        return x, count, worst
 
 
 class _History:
@@ -191,18 +199,18 @@ class Picard:
             # What was before is needed no more: its buffer takes the change, if it is one of ours.
             ours = previous is own[0] or previous is own[1]
             change = torch.sub(x, previous, out=previous if ours else None).abs_()
-            worst = criterion.measure(change, x)
-            if worst <= 1 or count == self.max_iter or not math.isfinite(worst):
+            worst = criterion.measure(change, x, x, count)
+            if worst <= 1 or count == self.max_iter:
                 return criterion.solution(x, count)
             if last_count < 0:  # x0, or the step to it, was of the size of x itself
                 last_worst = criterion.size / criterion.tol if criterion.tol else math.inf
             more = _iterations_left(worst, last_worst, count - last_count)
             last_worst, last_count = worst, count
             if then is not None and more > _SLOW and count > first:
-                left = self.max_iter - count
-                x, used, worst = then.advance(step, x, criterion, left, trial=_TRIAL)
-                count += used
-                if worst <= 1 or count == self.max_iter or not math.isfinite(worst):
+                x, count, worst = then.advance(
+                    step, x, criterion, count, self.max_iter, trial=_TRIAL
+                )
+                if worst <= 1 or count == self.max_iter:
                     return criterion.solution(x, count)
                 then = None  # it did not pay: Picard iteration is safe, if slow
                 last_worst, last_count, more = worst, count, _SLOW
@@ -260,8 +268,8 @@ class Broyden:
         left, right = x.new_zeros(2, m, self.memory, n)
         count, used = 1, 0
         while True:
-            worst = criterion.measure(residual.abs(), image)
-            if worst <= 1 or count == self.max_iter or not math.isfinite(worst):
+            worst = criterion.measure(residual.abs(), image, x, count)
+            if worst <= 1 or count == self.max_iter:
                 return criterion.solution(x, count)
             if used == self.memory:
                 left.zero_(), right.zero_()

@@ -1,27 +1,27 @@
-"""The affine equilibrium X = φ(X Aᵀ + Z) and its adjoint: dense, low rank, triangular."""
+"""The affine equilibrium X = φ(X Aᵀ + Z) and its adjoint: dense, of low rank, triangular, or one
+after another in a sequence; in torch, numba or triton."""
 
-from idl_core.kernels.choice import KERNELS, available, paths
-from idl_core.kernels.dispatch import (
-    dense_equilibrium,
-    low_rank_equilibrium,
+from idl_core.kernels.backend import KERNELS, available, paths, rows_within
+from idl_core.kernels.problem import Affine, Method, Model
+from idl_core.kernels.solve import (
+    equilibrium,
+    model_output,
     prediction,
-    recurrent_equilibrium,
-    rows_within,
+    recurrent_output,
     triangular_equilibrium,
-    whole_model,
 )
-from idl_core.kernels.recurrent import Recurrence
 
 __all__ = [
     "KERNELS",
-    "Recurrence",
+    "Affine",
+    "Method",
+    "Model",
     "available",
-    "dense_equilibrium",
-    "low_rank_equilibrium",
+    "equilibrium",
+    "model_output",
     "paths",
     "prediction",
-    "recurrent_equilibrium",
+    "recurrent_output",
     "rows_within",
     "triangular_equilibrium",
-    "whole_model",
 ]

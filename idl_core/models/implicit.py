@@ -31,7 +31,7 @@ class ImplicitModel(nn.Module):
         rank: r, needed with a low rank.
         activation: name of an activation, in place of f's.
         projection: how ‖A‖∞ ≤ kappa is kept: "ball", "row" or "global"; None takes f's.
-        kernel: what solves: "auto", "torch" or "triton"; None takes f's, auto.
+        kernel: what solves: "auto", "torch", "numba" or "triton"; None takes f's, auto.
 
     Raises:
         ValueError: a size or setting out of range.

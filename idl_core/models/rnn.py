@@ -8,10 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from idl_core.equilibrium.figured_solution import FiguredSolution, worst_of
-from idl_core.equilibrium.solution import LastSolution, Solution
+from idl_core.equilibrium.solution import LastSolution, Solution, SolveStats
 from idl_core.functions import ImplicitFunction
-from idl_core.kernels import Recurrence, recurrent_equilibrium
+from idl_core.kernels import Model, recurrent_output
 from idl_core.models.implicit import ImplicitModel
 from idl_core.models.window_changes import changes, check_changes, start_from_persistence
 
@@ -134,8 +133,9 @@ class ImplicitRNNCell(nn.Module):
         else:
             left, right = f.constrain(layer.A), None
         report = layer.last_solution
-        how = Recurrence(f.activation, f.solver, f.adjoint_solver, all_outputs, report, f.kernel)
-        outputs = recurrent_equilibrium(left, right, B, layer.C, D, x, h0, how)
+        model = Model(left, right, B, layer.C, D)
+        how = f.method(report, "the implicit RNN")
+        outputs = recurrent_output(model, x, h0, how, all_outputs=all_outputs)
         if report.forward is not None and not torch.compiler.is_compiling():
             report.forward.warn_unless_converged("the implicit RNN")
         return outputs
@@ -221,11 +221,9 @@ def _all_steps(solutions: list[Solution | None]) -> Solution | None:
     known = [s for s in solutions if s is not None]
     if not known:  # a function that reports nothing
         return None
-    figures = torch.stack(
-        [torch.stack((s.residual, s.limit, s.iterations.to(s.residual.dtype))) for s in known]
-    )
+    steps = SolveStats(*(torch.stack(one) for one in zip(*(s.stats for s in known), strict=True)))
     last, converged = known[-1], all(s.all_converged for s in known)
-    return FiguredSolution(last.value, worst_of(figures), last.tol, all_converged=converged)
+    return Solution(last.value, steps.worst_step(), last.tol, known_converged=converged)
 
 
 def _solves_its_own_way(f: ImplicitFunction) -> bool:

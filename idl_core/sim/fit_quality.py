@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from idl_core.sim.scaling import Scalers
-from idl_core.sim.solvers.report import SolveReport
+from idl_core.sim.solvers.problem.report import SolveReport
 from idl_core.sim.states import Layer
 
 Array = np.ndarray[Any, Any]

@@ -17,9 +17,9 @@ from idl_core.sim.activation_names import HOMOGENEOUS, activation_name
 from idl_core.sim.equilibrium_states import equilibrium_states
 from idl_core.sim.fit_quality import FitQuality
 from idl_core.sim.lipschitz import lipschitz_constant
+from idl_core.sim.regenerated_states import regenerated
 from idl_core.sim.scaling import Scalers
 from idl_core.sim.solvers.base import BaseSolver
-from idl_core.sim.solvers.regenerated_states import regenerated
 from idl_core.sim.state_files import load_states, save_states
 from idl_core.sim.states import Layer, record_states
 from idl_core.wellposed import project_rows

@@ -1,6 +1,6 @@
-"""Training of any torch module: a loop one can read, exact figures, checkpoints that are whole."""
+"""Training of any torch module: a loop one can read, exact metrics, checkpoints that are whole."""
 
-from idl_core.training.callbacks import Callback, Callbacks, Figures, Plan, Progress
+from idl_core.training.callbacks import Callback, Callbacks, Metrics, Plan, Progress
 from idl_core.training.checkpoint import (
     Checkpoint,
     CheckpointError,
@@ -9,6 +9,8 @@ from idl_core.training.checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
+from idl_core.training.components import TrainingComponents
+from idl_core.training.cuda_graphs import CannotCapture
 from idl_core.training.distributed import Group, Team
 from idl_core.training.evaluation import Batches, Precision, evaluate, predict
 from idl_core.training.loop import FitResult, Settings, epoch_order, fit
@@ -21,14 +23,15 @@ __all__ = [
     "Batches",
     "Callback",
     "Callbacks",
+    "CannotCapture",
     "Checkpoint",
     "CheckpointError",
     "CheckpointFolder",
     "Classification",
-    "Figures",
     "FitResult",
     "Group",
     "Language",
+    "Metrics",
     "NonFiniteLoss",
     "Plan",
     "Precision",
@@ -38,6 +41,7 @@ __all__ = [
     "Settings",
     "Task",
     "Team",
+    "TrainingComponents",
     "constant",
     "cosine",
     "epoch_order",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-Figures = dict[str, float]
+Metrics = dict[str, float]
 
 
 @dataclass
@@ -49,11 +49,11 @@ class Callback:
     def on_tick(self, progress: Progress) -> None:
         """A few times a second, for a progress display. Nothing is known but the counters."""
 
-    def on_log(self, progress: Progress, figures: Figures) -> None:
-        """Every `log_every` steps: training figures since the last, `lr`, what `probe` says."""
+    def on_log(self, progress: Progress, metrics: Metrics) -> None:
+        """Every `log_every` steps: training metrics since the last, `lr`, what `probe` says."""
 
-    def on_evaluation(self, progress: Progress, split: str, figures: Figures, best: bool) -> None:
-        """After a split was evaluated; `best`: the monitored figure was never better."""
+    def on_evaluation(self, progress: Progress, split: str, metrics: Metrics, best: bool) -> None:
+        """After a split was evaluated; `best`: the monitored metric was never better."""
 
     def on_save(self, progress: Progress) -> None:
         """After a checkpoint was written."""
@@ -76,13 +76,13 @@ class Callbacks(Callback):
         for member in self.members:
             member.on_tick(progress)
 
-    def on_log(self, progress: Progress, figures: Figures) -> None:
+    def on_log(self, progress: Progress, metrics: Metrics) -> None:
         for member in self.members:
-            member.on_log(progress, figures)
+            member.on_log(progress, metrics)
 
-    def on_evaluation(self, progress: Progress, split: str, figures: Figures, best: bool) -> None:
+    def on_evaluation(self, progress: Progress, split: str, metrics: Metrics, best: bool) -> None:
         for member in self.members:
-            member.on_evaluation(progress, split, figures, best)
+            member.on_evaluation(progress, split, metrics, best)
 
     def on_save(self, progress: Progress) -> None:
         for member in self.members:

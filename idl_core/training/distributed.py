@@ -1,8 +1,8 @@
 """Training by several processes: each has the whole model and takes its share of every batch.
 
-All of them walk through the same steps: the order of the samples, the figures and every decision
+All of them walk through the same steps: the order of the samples, the metrics and every decision
 (which weights are best, when to save, when to stop) are the same on each, so that only the
-gradients, and the sums behind the figures, need to be put together. What a step learns from is the
+gradients, and the sums behind the metrics, need to be put together. What a step learns from is the
 mean over the whole batch, whatever the number of processes: n of them train as one does.
 """
 
@@ -102,7 +102,7 @@ class Group(Team):
 
     def total(self, sums: Tensor | None) -> Tensor:
         parts = self.gather(None if sums is None else sums.cpu())
-        # In the order of the ranks, on every rank: the same figures to the last bit.
+        # In the order of the ranks, on every rank: the same metrics to the last bit.
         whole = sum(part for part in parts if part is not None)
         assert isinstance(whole, Tensor)
         return whole.to(self._device)

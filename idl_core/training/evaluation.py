@@ -1,4 +1,4 @@
-"""A model's figures on a whole split."""
+"""A model's metrics on a whole split."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from idl_core.training.callbacks import Figures
+from idl_core.training.callbacks import Metrics
 from idl_core.training.distributed import Team
 from idl_core.training.tasks import Measure, Task
 
@@ -32,10 +32,10 @@ def evaluate(
     batch_size: int,
     precision: Precision = "32",
     team: Team | None = None,
-) -> Figures:
-    """The task's figures over every sample of `split`, each counted once, in evaluation mode.
+) -> Metrics:
+    """The task's metrics over every sample of `split`, each counted once, in evaluation mode.
 
-    The figures are exact for the split: they do not depend on `batch_size`, nor on how many
+    The metrics are exact for the split: they do not depend on `batch_size`, nor on how many
     processes of a `team` share the work.
     """
     team = team or Team()
@@ -43,8 +43,8 @@ def evaluate(
     for outputs, targets in _outputs(model, split, batch_size, precision, team):
         measures.append(task.measure(outputs, targets, task.loss(outputs, targets)))
     if len(split) == 0:
-        raise ValueError("an empty split has no figures")
-    return task.figures(team.total(task.sums(measures) if measures else None))
+        raise ValueError("an empty split has no metrics")
+    return task.metrics(team.total(task.sums(measures) if measures else None))
 
 
 @torch.no_grad()

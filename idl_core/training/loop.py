@@ -9,21 +9,28 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from idl_core.training.callbacks import Callback, Figures, Plan, Progress
+from idl_core.training.callbacks import Callback, Metrics, Plan, Progress
+from idl_core.training.captured import CapturedStep
 from idl_core.training.checkpoint import CheckpointFolder
+from idl_core.training.components import TrainingComponents
+from idl_core.training.cuda_graphs import CannotCapture, graphs_for
 from idl_core.training.distributed import Team
-from idl_core.training.evaluation import Batches, Precision, device_of, evaluate, forward
-from idl_core.training.schedule import Schedule, constant
+from idl_core.training.evaluation import Batches, Precision, device_of, evaluate
+from idl_core.training.rates import LearningRates
 from idl_core.training.state import Best, NonFiniteLoss, TrainingState
-from idl_core.training.tasks import HIGHER_IS_BETTER, Measure, Task
+from idl_core.training.step import EagerStep, Step
+from idl_core.training.tasks import HIGHER_IS_BETTER
 
 TICK_SECONDS = 0.25
+
+CudaGraph = Literal["auto", "on", "off"]
 
 
 @dataclass(frozen=True)
@@ -35,13 +42,16 @@ class Settings:
         eval_batch_size: samples at once when evaluating.
         max_epochs, max_steps: whichever comes first ends the training; one of them is needed.
         eval_every: steps between evaluations; None: after every pass.
-        log_every: steps between reports of training figures (and at the end of every pass).
+        log_every: steps between reports of training metrics (and at the end of every pass).
         checkpoint_seconds: at least this long between checkpoints; 0: at every report.
         grad_clip: largest 2-norm of the gradient of all parameters together; None: no limit.
         precision: '32', '64', or 'bf16' (autocast).
-        monitor: figure of the validation split that decides which weights are best.
-        patience: evaluations without a better figure before stopping early; None: never.
+        monitor: metric of the validation split that decides which weights are best.
+        patience: evaluations without a better metric before stopping early; None: never.
         seed: of the order of the samples.
+        cuda_graph: whether steps are captured in CUDA graphs and replayed, each at the cost of one
+            launch: 'auto' where they can be, 'on' (where it is known beforehand that they cannot
+            be, `fit` raises CannotCapture), 'off'.
     """
 
     batch_size: int = 64
@@ -56,6 +66,7 @@ class Settings:
     monitor: str = "loss"
     patience: int | None = None
     seed: int = 0
+    cuda_graph: CudaGraph = "auto"
 
     def total_steps(self, samples: int) -> int:
         """Steps of a whole training on `samples` samples. Raises: ValueError if without an end."""
@@ -74,8 +85,8 @@ class FitResult:
         interrupted: `stop` ended it; the newest checkpoint holds everything to go on.
         stopped_early: patience ran out.
         progress: the counters at the end.
-        train: figures over the last complete pass, while the weights were changing.
-        val: figures of the weights that the model now holds; empty without a validation split.
+        train: metrics over the last complete pass, while the weights were changing.
+        val: metrics of the weights that the model now holds; empty without a validation split.
         best_step: step of those weights.
         saved: the last step is on disk, or was not to be.
     """
@@ -83,75 +94,66 @@ class FitResult:
     interrupted: bool
     stopped_early: bool
     progress: Progress
-    train: Figures
-    val: Figures = field(default_factory=dict)
+    train: Metrics
+    val: Metrics = field(default_factory=dict)
     best_step: int = 0
     saved: bool = True
 
 
 def fit(
-    model: nn.Module,
-    train: Batches,
-    val: Batches | None,
-    task: Task,
-    optimizer: torch.optim.Optimizer,
+    components: TrainingComponents,
     settings: Settings,
     *,
-    schedule: Schedule | None = None,
     callback: Callback | None = None,
     checkpoints: CheckpointFolder | None = None,
     resume: bool = False,
-    probe: Callable[[nn.Module], Figures] | None = None,
+    probe: Callable[[nn.Module], Metrics] | None = None,
     stop: Callable[[], object] = lambda: False,
     team: Team | None = None,
 ) -> FitResult:
-    """Train `model` in place.
+    """Train a model in place.
 
-    Unless interrupted, the model ends with the weights of the best evaluation of `val`, or with the
-    last ones where `val` is None. Data, model and optimizer state are on one device.
+    Unless interrupted, the model ends with the weights of the best evaluation of the validation
+    split, or with the last ones where there is none.
 
     Args:
-        schedule: finished steps -> factor on each parameter group's learning rate.
         checkpoints: where to save; None: nowhere.
         resume: go on from the newest checkpoint there (from the start where there is none).
-        probe: read at every report, its figures join the training figures.
+        probe: called at every report; its metrics join the training metrics.
         stop: asked in every step; true: save after it and return.
         team: the processes that share the work; each calls `fit` with the same arguments. Only
             rank 0 calls the callback and writes checkpoints.
 
     Raises: NonFiniteLoss (what was saved before stays, the best weights included), CheckpointError
-        (resuming), ValueError (settings without an end).
+        (resuming), CannotCapture (cuda_graph='on'), ValueError (settings without an end).
     """
     team = team or Team()
-    told = callback if callback is not None and team.rank == 0 else Callback()
-    loop = _Loop(model, train, val, task, optimizer, settings, told, checkpoints, team)
+    if callback is None or team.rank:
+        callback = Callback()
+    model, count = components.model, len(components.train)
+    loop = _Loop(components, settings, callback, checkpoints, team)
     team.start(model)
     if resume:
         loop.restore()
     progress, device = loop.state.progress, device_of(model)
-    schedule = schedule or constant()
-    rates = [group["lr"] for group in optimizer.param_groups]
-    count, size = len(train), settings.batch_size
+    rates = LearningRates(components.optimizer, components.schedule)
+    step = choose_step(components, rates, settings, team, callback.on_problem)
     loop.start()
     next_tick = time.monotonic() + TICK_SECONDS
     model.train()
     try:
         while not loop.finished():
             order = epoch_order(count, settings.seed, progress.epoch).to(device)
-            for first in range(progress.batch * size, count, size):
-                index = order[first : first + size]
-                _set_rates(optimizer, rates, schedule(progress.step))
-                measure, stopping = _step(
-                    model, train, index, task, optimizer, settings, progress, team, stop
-                )
-                loop.state.window += measure
-                loop.advance(len(index))
+            for batches in loop.batches(order, step.most):
+                done = step.run(batches, progress, bool(stop()))
+                loop.state.window += done.measures
+                loop.advance(batches)
                 if loop.report_due():
-                    loop.report(probe)
+                    loop.report(rates.at(progress.step - 1)[0], probe)
                 if time.monotonic() > next_tick:
-                    loop.callback.on_tick(progress)
+                    callback.on_tick(progress)
                     next_tick = time.monotonic() + TICK_SECONDS
-                if stopping:
+                if done.stopping:
                     loop.save()
                     return loop.result(interrupted=True)
                 if loop.finished():
@@ -163,49 +165,31 @@ def fit(
         loop.rescue_best()
         raise
     finally:
-        _set_rates(optimizer, rates, 1.0)
+        rates.reset()
     loop.use_best()
     return loop.result(interrupted=False)
 
 
-def _step(
-    model: nn.Module,
-    train: Batches,
-    index: Tensor,
-    task: Task,
-    optimizer: torch.optim.Optimizer,
+def choose_step(
+    components: TrainingComponents,
+    rates: LearningRates,
     settings: Settings,
-    progress: Progress,
     team: Team,
-    stop: Callable[[], object],
-) -> tuple[list[Measure], bool]:
-    """One step of the optimizer on one batch.
-
-    Returns: the measure of this process's share, if it has one, and whether to stop.
-    """
-    share = team.share(index)
-    # A batch may have fewer samples than there are processes: one without any takes part with a
-    # sample that counts nothing.
-    inputs, targets = train.batch(share if len(share) else index[:1])
-    outputs = forward(model, inputs, settings.precision)
-    loss = task.loss(outputs, targets)
-    loss.backward()
-    whole, stopping = team.synchronise(
-        model.parameters(), loss, len(share) / len(index), bool(stop())
-    )
-    # Reading the loss on an accelerator would wait for it; there the report does it.
-    if whole.device.type == "cpu" and not math.isfinite(whole.item()):
-        raise NonFiniteLoss(whole.item(), progress)
-    if settings.grad_clip is not None:
-        nn.utils.clip_grad_norm_(model.parameters(), settings.grad_clip)
-    optimizer.step()
-    optimizer.zero_grad()
-    return [task.measure(outputs, targets, loss)] if len(share) else [], stopping
-
-
-def _set_rates(optimizer: torch.optim.Optimizer, rates: list[float], factor: float) -> None:
-    for group, rate in zip(optimizer.param_groups, rates, strict=True):
-        group["lr"] = rate * factor
+    say: Callable[[str], None],
+) -> Step:
+    """How steps are run: captured in CUDA graphs or eagerly. `say` is told why not captured, where
+    that shows later."""
+    eager = EagerStep(components, rates, settings.precision, settings.grad_clip, team)
+    if settings.cuda_graph == "off":
+        return eager
+    graphs = graphs_for(components, team)
+    if not isinstance(graphs, str):
+        return CapturedStep(eager, graphs, settings.batch_size, say)
+    if settings.cuda_graph == "on":
+        raise CannotCapture(f"cuda_graph=on: {graphs}; auto captures where it can")
+    if device_of(components.model).type == "cuda":
+        say(f"training steps run one operation at a time: {graphs}")
+    return eager
 
 
 def epoch_order(count: int, seed: int, epoch: int) -> Tensor:
@@ -219,22 +203,19 @@ class _Loop:
 
     def __init__(
         self,
-        model: nn.Module,
-        train: Batches,
-        val: Batches | None,
-        task: Task,
-        optimizer: torch.optim.Optimizer,
+        components: TrainingComponents,
         settings: Settings,
         callback: Callback,
         checkpoints: CheckpointFolder | None,
         team: Team,
     ) -> None:
         self.team = team
-        self.model, self.val, self.task, self.optimizer = model, val, task, optimizer
+        self.model, self.val, self.task = components.model, components.val, components.task
+        self.optimizer = components.optimizer
         self.settings, self.callback, self.checkpoints = settings, callback, checkpoints
         self.state = TrainingState()
-        self.steps_per_epoch = math.ceil(len(train) / settings.batch_size)
-        self.total_steps = settings.total_steps(len(train))
+        self.steps_per_epoch = math.ceil(len(components.train) / settings.batch_size)
+        self.total_steps = settings.total_steps(len(components.train))
         self.saved_at = -math.inf
         self.saved_step: int | None = None
         self.epoch_ended = False
@@ -260,12 +241,34 @@ class _Loop:
             )
         )
 
-    def advance(self, samples: int) -> None:
-        """Count a step."""
+    def batches(self, order: Tensor, most: int) -> Iterator[tuple[Tensor, ...]]:
+        """The rest of a pass: up to `most` batches at once, none of them beyond where something is
+        due, and a smaller one alone."""
+        progress, size = self.state.progress, self.settings.batch_size
+        number = progress.epoch
+        while progress.epoch == number:
+            first = progress.batch * size
+            together = order[first : first + size * min(most, self.steps_until_due())]
+            yield together[: max(size, len(together) // size * size)].split(size)
+
+    def steps_until_due(self) -> int:
+        """Steps until the next report, or the end."""
+        progress, settings = self.state.progress, self.settings
+        until = [
+            self.steps_per_epoch - progress.batch,
+            self.total_steps - progress.step,
+            settings.log_every - progress.step % settings.log_every,
+        ]
+        if settings.eval_every is not None:
+            until.append(settings.eval_every - progress.step % settings.eval_every)
+        return max(1, min(until))
+
+    def advance(self, batches: Sequence[Tensor]) -> None:
+        """Count the steps on these batches."""
         progress = self.state.progress
-        progress.step += 1
-        progress.batch += 1
-        progress.samples += samples
+        progress.step += len(batches)
+        progress.batch += len(batches)
+        progress.samples += sum(map(len, batches))
         self.epoch_ended = progress.batch == self.steps_per_epoch
         if self.epoch_ended:
             progress.epoch += 1
@@ -287,15 +290,16 @@ class _Loop:
             or (settings.eval_every is not None and step % settings.eval_every == 0)
         )
 
-    def report(self, probe: Callable[[nn.Module], Figures] | None) -> None:
-        """Report training figures; evaluate and save where it is time to."""
-        figures = self.state.close_window(self.task, self.epoch_ended, self.team)
-        if not math.isfinite(figures["loss"]):
-            raise NonFiniteLoss(figures["loss"], self.state.progress)
-        figures["lr"] = self.optimizer.param_groups[0]["lr"]
+    def report(self, rate: float, probe: Callable[[nn.Module], Metrics] | None) -> None:
+        """Report training metrics, the last learning `rate` of the first parameters among them;
+        evaluate and save where it is time to."""
+        metrics = self.state.close_window(self.task, self.epoch_ended, self.team)
+        if not math.isfinite(metrics["loss"]):
+            raise NonFiniteLoss(metrics["loss"], self.state.progress)
+        metrics["lr"] = rate
         if probe is not None:
-            figures.update(probe(self.model))
-        self.callback.on_log(self.state.progress, figures)
+            metrics.update(probe(self.model))
+        self.callback.on_log(self.state.progress, metrics)
         if self.val is not None and self.evaluation_due():
             self.evaluate(self.val)
         if self.team.first(time.monotonic() - self.saved_at >= self.settings.checkpoint_seconds):
@@ -308,21 +312,21 @@ class _Loop:
 
     def evaluate(self, val: Batches) -> None:
         settings, state = self.settings, self.state
-        figures = evaluate(
+        metrics = evaluate(
             self.model, val, self.task, settings.eval_batch_size, settings.precision, self.team
         )
-        if not math.isfinite(figures["loss"]):
-            raise NonFiniteLoss(figures["loss"], state.progress)
+        if not math.isfinite(metrics["loss"]):
+            raise NonFiniteLoss(metrics["loss"], state.progress)
         sign = -1.0 if settings.monitor in HIGHER_IS_BETTER else 1.0
         best = state.best
         improved = best is None or (
-            sign * figures[settings.monitor] < sign * best.figures[settings.monitor]
+            sign * metrics[settings.monitor] < sign * best.metrics[settings.monitor]
         )
         if improved:
             state.refuse_non_finite(self.model)
-            state.best = Best.of(self.model, state.progress, figures)
+            state.best = Best.of(self.model, state.progress, metrics)
         state.since_best = 0 if improved else state.since_best + 1
-        self.callback.on_evaluation(state.progress, "val", figures, improved)
+        self.callback.on_evaluation(state.progress, "val", metrics, improved)
 
     def save(self) -> None:
         """Write the newest state, and the best weights where they are not on disk yet."""
@@ -370,8 +374,8 @@ class _Loop:
             interrupted=interrupted,
             stopped_early=self.out_of_patience(),
             progress=state.progress,
-            train=state.train_figures,
-            val=state.best.figures if state.best else {},
+            train=state.train_metrics,
+            val=state.best.metrics if state.best else {},
             best_step=state.best.progress.step if state.best else state.progress.step,
             saved=self.saved(),
         )

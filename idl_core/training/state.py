@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
-from idl_core.training.callbacks import Figures, Progress
+from idl_core.training.callbacks import Metrics, Progress
 from idl_core.training.checkpoint import (
     Checkpoint,
     CheckpointError,
@@ -35,48 +35,48 @@ class Best:
 
     weights: Tensors
     progress: Progress
-    figures: Figures
+    metrics: Metrics
     saved: bool = False
 
     @classmethod
-    def of(cls, model: nn.Module, progress: Progress, figures: Figures) -> Best:
+    def of(cls, model: nn.Module, progress: Progress, metrics: Metrics) -> Best:
         weights = {name: t.detach().to("cpu", copy=True) for name, t in model.state_dict().items()}
-        return cls(weights, replace(progress), figures)
+        return cls(weights, replace(progress), metrics)
 
     def capture(self) -> Checkpoint:
         tensors = {f"model.{name}": tensor for name, tensor in self.weights.items()}
-        state = {"progress": asdict(self.progress), "figures": self.figures}
+        state = {"progress": asdict(self.progress), "figures": self.metrics}
         return Checkpoint(tensors, state)
 
 
 @dataclass
 class TrainingState:
-    """The counters, the sums behind the figures, and the best evaluation.
+    """The counters, the sums behind the metrics, and the best evaluation.
 
     Attributes:
         window: the task's measures of the batches since the last report: this process's share.
         pass_total: the sums of the pass under way, up to the last report.
-        train_figures: over the last complete pass, or the part of the first one that was seen.
+        train_metrics: over the last complete pass, or the part of the first one that was seen.
         since_best: evaluations since the best one.
     """
 
     progress: Progress = field(default_factory=Progress)
     window: list[Measure] = field(default_factory=list)
     pass_total: Tensor | None = None
-    train_figures: Figures = field(default_factory=dict)
+    train_metrics: Metrics = field(default_factory=dict)
     best: Best | None = None
     since_best: int = 0
 
-    def close_window(self, task: Task, epoch_ended: bool, team: Team) -> Figures:
-        """Figures since the last report, of all processes."""
+    def close_window(self, task: Task, epoch_ended: bool, team: Team) -> Metrics:
+        """Metrics since the last report, of all processes."""
         sums = team.total(task.sums(self.window) if self.window else None)
         total = sums if self.pass_total is None else self.pass_total + sums
         if epoch_ended or self.progress.epoch == 0:
-            self.train_figures = task.figures(total)
-        figures = task.figures(sums)
+            self.train_metrics = task.metrics(total)
+        metrics = task.metrics(sums)
         self.window = []
         self.pass_total = None if epoch_ended else total
-        return figures
+        return metrics
 
     def refuse_non_finite(self, model: nn.Module) -> None:
         """Raise NonFiniteLoss if a weight is NaN or infinite: it must not reach a checkpoint."""
@@ -104,7 +104,7 @@ class TrainingState:
             {
                 "progress": asdict(self.progress),
                 "window": [count for count, _ in window],
-                "train_figures": self.train_figures,
+                "train_figures": self.train_metrics,
                 "since_best": self.since_best,
                 "best_step": self.best.progress.step if self.best else None,
                 "optimizer": optimizer_rest,
@@ -124,7 +124,7 @@ class TrainingState:
         try:
             load_optimizer(optimizer, last.tensors, last.state["optimizer"])
             self.progress = Progress(**last.state["progress"])
-            self.train_figures = dict(last.state["train_figures"])
+            self.train_metrics = dict(last.state["train_figures"])
             self.since_best = int(last.state["since_best"])
             self._restore_sums(last, next(model.parameters()).device)
             if team.rank:  # rank 0 answers for what all had measured

@@ -1,6 +1,6 @@
-"""What a model is trained for: its loss, and figures computed exactly over any number of batches.
+"""What a model is trained for: its loss, and metrics computed exactly over any number of batches.
 
-A task takes a small *measure* of every batch, and adds measures up into *sums*, so that the figures
+A task takes a small *measure* of every batch, and adds measures up into *sums*, so that the metrics
 of a split do not depend on how it was cut into batches (an average of batch averages would), and so
 that workers can add theirs. The measure is taken every step and is as cheap as can be; the rest
 waits until someone asks.
@@ -22,29 +22,29 @@ Measure = tuple[int, tuple[Tensor, ...]]
 
 
 class Task(Protocol):
-    """A loss, and the figures that are reported with it."""
+    """A loss, and the metrics that are reported with it."""
 
     name: ClassVar[str]
-    figure_names: ClassVar[tuple[str, ...]]
+    metric_names: ClassVar[tuple[str, ...]]
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Mean loss of a batch, differentiable, a scalar."""
 
     def measure(self, outputs: Tensor, targets: Tensor, loss: Tensor) -> Measure:
-        """What the figures need of a batch; `loss` is what `loss()` returned for it."""
+        """What the metrics need of a batch; `loss` is what `loss()` returned for it."""
 
     def sums(self, measures: Sequence[Measure]) -> Tensor:
         """Measures added up, float64; sums of several lists can be added."""
 
-    def figures(self, sums: Tensor) -> dict[str, float]:
-        """The figures that sums over any number of batches amount to."""
+    def metrics(self, sums: Tensor) -> dict[str, float]:
+        """The metrics that sums over any number of batches amount to."""
 
 
 class Classification:
     """Class scores (b, q) against class numbers (b,): cross-entropy and accuracy."""
 
     name: ClassVar[str] = "classification"
-    figure_names: ClassVar[tuple[str, ...]] = ("loss", "accuracy")
+    metric_names: ClassVar[tuple[str, ...]] = ("loss", "accuracy")
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return functional.cross_entropy(outputs, targets)
@@ -57,7 +57,7 @@ class Classification:
         correct = torch.stack([parts[1] for _, parts in measures]).sum()
         return torch.stack((losses @ counts, correct.double(), counts.sum()))
 
-    def figures(self, sums: Tensor) -> dict[str, float]:
+    def metrics(self, sums: Tensor) -> dict[str, float]:
         loss, correct, count = sums.tolist()
         return {"loss": loss / count, "accuracy": correct / count}
 
@@ -66,7 +66,7 @@ class Classification:
 class Regression:
     """Values (b, q) or (b,) against values of that shape: mean squared error and its relatives.
 
-    `loss` is the mean squared error of the values as they are trained on, the other figures are in
+    `loss` is the mean squared error of the values as they are trained on, the other metrics are in
     the units of `center + scale * values`, one center and scale for all outputs or (q,). `r2` and
     `mape` are those of scikit-learn: r2 is averaged over the q outputs, a constant output counts 1
     where it is met exactly and 0 where not, and `mape` is a fraction, not a percentage.
@@ -76,7 +76,7 @@ class Regression:
     scale: float | Tensor = 1.0
 
     name: ClassVar[str] = "regression"
-    figure_names: ClassVar[tuple[str, ...]] = ("loss", "mse", "mae", "mape", "r2")
+    metric_names: ClassVar[tuple[str, ...]] = ("loss", "mse", "mae", "mape", "r2")
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         # Reshaped, as (b,) against (b, 1) would broadcast to (b, b) and train on nonsense.
@@ -103,7 +103,7 @@ class Regression:
     def sums(self, measures: Sequence[Measure]) -> Tensor:
         return torch.stack([parts[0] for _, parts in measures]).sum(0)
 
-    def figures(self, sums: Tensor) -> dict[str, float]:
+    def metrics(self, sums: Tensor) -> dict[str, float]:
         squared, absolute, relative, total, total_squared, count = sums.unbind()
         spread = (total_squared - total.square() / count).clamp(min=0)
         # Rounding leaves a constant target a spread of about this instead of 0.
@@ -130,7 +130,7 @@ class Language:
     chars_per_token: float = 1.0
 
     name: ClassVar[str] = "language"
-    figure_names: ClassVar[tuple[str, ...]] = ("loss", "perplexity", "bits_per_char")
+    metric_names: ClassVar[tuple[str, ...]] = ("loss", "perplexity", "bits_per_char")
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return functional.cross_entropy(outputs.flatten(0, -2), targets.flatten())
@@ -142,7 +142,7 @@ class Language:
         losses, counts = _losses_and_counts(measures)
         return torch.stack((losses @ counts, counts.sum()))
 
-    def figures(self, sums: Tensor) -> dict[str, float]:
+    def metrics(self, sums: Tensor) -> dict[str, float]:
         total, count = sums.tolist()
         loss = total / count
         # A diverging model's loss overflows exp; infinity says the same without stopping the run.
@@ -153,7 +153,7 @@ class Language:
 
 TASKS: dict[str, Task] = {task.name: task for task in (Classification(), Regression(), Language())}
 
-# Every other figure is better when it is smaller.
+# Every other metric is better when it is smaller.
 HIGHER_IS_BETTER = frozenset({"accuracy", "r2"})
 
 

@@ -39,7 +39,7 @@ assert not loaded, loaded
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     output = capsys.readouterr().out
-    for name, (_, text) in COMMANDS.items():
+    for name, text in COMMANDS.items():
         assert name in output
         assert text in output
 

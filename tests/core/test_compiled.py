@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("numba")
 
-from idl_core.kernels.numba import compiled
+from idl_core.kernels.numba.programs import compiled
 
 OUTER = """
 import sys, time

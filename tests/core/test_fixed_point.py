@@ -127,23 +127,19 @@ def test_one_hard_sample_does_not_spoil_the_others(make: Callable) -> None:
 
 @every_solver
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_a_non_finite_sample_ends_the_solve(make: Callable, bad: float) -> None:
-    shift = torch.ones(3, 2)
-    shift[1] = bad
+def test_nothing_but_non_finite_samples_ends_the_solve(make: Callable, bad: float) -> None:
     calls = 0
 
     def f(x: Tensor) -> Tensor:
         nonlocal calls
         calls += 1
-        return 0.9 * torch.cos(x) + shift
+        return 0.9 * torch.cos(x) + bad
 
-    with pytest.warns(ImplicitFunctionWarning) as said, torch.no_grad():
+    with pytest.warns(ImplicitFunctionWarning, match="3 of 3") as said, torch.no_grad():
         solution = fixed_point(f, torch.zeros(3, 2), make(max_iter=1000))
     assert len(said) == 1
     assert calls <= 10
-    assert not solution.converged[1]
-    residual = worst_residual(f, solution.value)
-    assert (residual[solution.converged] <= 3e-6).all()
+    assert not solution.converged.any()
 
 
 @every_solver

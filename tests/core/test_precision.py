@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from idl_core import ImplicitFunctionTriu, ImplicitFunctionWarning, ImplicitModel
-from idl_core.equilibrium import criterion
+from idl_core.equilibrium import solution
 
 P, Q, N, M = 8, 3, 20, 6
 VARIANTS = {
@@ -24,7 +24,7 @@ every_variant = pytest.mark.parametrize("variant", VARIANTS)
 @pytest.fixture(autouse=True)
 def _nothing_said_yet(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is said once a process is to be heard in each of these tests."""
-    monkeypatch.setattr(criterion, "_told", set())
+    monkeypatch.setattr(solution, "_unreachable", set())
 
 
 def make(**settings) -> ImplicitModel:
@@ -46,10 +46,10 @@ def test_a_tolerance_beyond_float32_is_said_once(variant: str, size: float) -> N
     assert "float32" in str(said[0].message)
     assert f"{3e-6:g}" in str(said[0].message)
     report = model.last_solution
-    for solution in (report.forward, report.adjoint):
-        assert solution.all_converged
-        assert solution.converged.all()
-        assert int(solution.iterations.max()) <= 60  # not 300
+    for solved in (report.forward, report.adjoint):
+        assert solved.all_converged
+        assert solved.converged.all()
+        assert int(solved.iterations.max()) <= 60  # not 300
     exact = copy.deepcopy(model).double()(U.double())
     assert torch.allclose(
         Y.double(), exact, rtol=1e-4, atol=1e-5 * float(exact.detach().abs().max())

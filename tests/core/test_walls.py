@@ -20,7 +20,8 @@ ALLOWED = {
 # Inside the core: room -> rooms it may import.
 CORE = {
     "activations": set(),
-    "wellposed": set(),
+    "perron_frobenius": set(),
+    "wellposed": {"perron_frobenius"},
     "equilibrium": set(),
     "workers": set(),
     "peers": set(),
@@ -28,7 +29,7 @@ CORE = {
     "functions": {"activations", "kernels", "equilibrium", "wellposed"},
     "models": {"activations", "functions", "kernels", "equilibrium", "wellposed"},
     "sim": {"activations", "equilibrium", "models", "peers", "wellposed", "workers"},
-    "training": set(),
+    "training": {"equilibrium"},
 }
 
 

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from idl_core import Broyden, ImplicitFunctionWarning, Picard
 from idl_core.activations import ACTIVATIONS
-from idl_core.equilibrium import say_late_warnings
+from idl_core.equilibrium import flush_warnings
 from idl_core.equilibrium.solution import LastSolution
-from idl_core.kernels import dense_equilibrium
-from idl_core.kernels.choice import FUSED
+from idl_core.kernels import Affine, Method, equilibrium
 from idl_core.kernels.triton import ops, sizes
+from idl_core.kernels.triton.support import KNOWN
 
 TOL = 3e-6
 
@@ -30,13 +30,14 @@ def solve(
 ) -> tuple[Tensor, LastSolution]:
     solver, report = Picard(tol, max_iter), LastSolution()
     form = ACTIVATIONS[activation]
-    return dense_equilibrium(A, Z, X0, form, solver, solver, report, "triton"), report
+    method = Method(form, solver, solver, report, "triton")
+    return equilibrium(Affine(A), Z, X0, method), report
 
 
 def tell(report: LastSolution) -> None:
     """Say what the forward solve has to say, on a GPU too."""
     report.forward.warn_unless_converged("it")
-    say_late_warnings()
+    flush_warnings()
 
 
 def check(A: Tensor, Z: Tensor, activation: str, kappa: float, max_iter: int = 300) -> LastSolution:
@@ -68,7 +69,7 @@ def test_sizes(m: int, n: int, device: str) -> None:
     check(A, Z, "tanh", 0.8)
 
 
-@pytest.mark.parametrize(("activation", "n"), [*((name, 12) for name in FUSED), ("silu", 130)])
+@pytest.mark.parametrize(("activation", "n"), [*((name, 12) for name in KNOWN), ("silu", 130)])
 def test_activations(activation: str, n: int, device: str) -> None:
     A = contraction(n, 0.8, "trained").to(device)
     Z = 2 * torch.randn(4, n, generator=torch.Generator().manual_seed(2)).to(device)
@@ -108,7 +109,6 @@ def test_without_an_equilibrium_it_stops_and_says_so(n: int, device: str) -> Non
     assert X.shape == (3, n)
 
 
-@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # of the interpreter's NumPy
 @pytest.mark.parametrize("n", [20, 130])
 def test_what_is_not_finite_is_given_up_alone(n: int, device: str) -> None:
     A = contraction(n, 0.8, "random").to(device)
@@ -126,7 +126,6 @@ def test_what_is_not_finite_is_given_up_alone(n: int, device: str) -> None:
     assert not nowhere.isfinite().any()
 
 
-@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # of the interpreter's NumPy
 @pytest.mark.parametrize("n", [20, 129])
 def test_a_gradient_is_solved_as_if_it_were_alone(n: int, device: str) -> None:
     """Huge, small, none, too small for float32, infinite: no other sample of the tile is touched,
@@ -141,7 +140,7 @@ def test_a_gradient_is_solved_as_if_it_were_alone(n: int, device: str) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ImplicitFunctionWarning)
             X.backward(torch.ones_like(X) * sizes_of.to(device))
-            say_late_warnings()
+            flush_warnings()
         grads.append(leaf.grad.cpu())
         reports.append(report.adjoint)
     clean, found = grads
@@ -266,4 +265,4 @@ def test_what_triton_cannot_do_is_refused(device: str) -> None:
         solve(A, Z, "gelu")
     form, report = ACTIVATIONS["relu"], LastSolution()
     with pytest.raises(ValueError, match="the solver is Broyden"):
-        dense_equilibrium(A, Z, None, form, Broyden(), Picard(), report, "triton")
+        equilibrium(Affine(A), Z, None, Method(form, Broyden(), Picard(), report, "triton"))

@@ -9,7 +9,7 @@ from equilibria import gradients, solution
 from idl_core import Picard
 from idl_core.activations import ACTIVATIONS
 from idl_core.equilibrium.solution import LastSolution
-from idl_core.kernels import low_rank_equilibrium
+from idl_core.kernels import Affine, Method, equilibrium
 
 
 def factors(n: int, r: int, kappa: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -28,7 +28,7 @@ def test_against_float64(m: int, n: int, r: int, activation: str, device: str) -
     L, R = (t.to(device).requires_grad_() for t in factors(n, r, 0.9))
     Z = torch.randn(m, n, device=device, requires_grad=True)
     report, form = LastSolution(), ACTIVATIONS[activation]
-    X = low_rank_equilibrium(L, R, Z, None, form, Picard(), Picard(), report, "triton")
+    X = equilibrium(Affine(L, R), Z, None, Method(form, Picard(), Picard(), report, "triton"))
     A = (L @ R.T).detach()
     assert float((X.detach().cpu() - solution(A, Z, activation)).abs().max()) <= 4e-5
     assert report.forward.all_converged
@@ -52,17 +52,21 @@ def test_slow_and_not_at_all(device: str) -> None:
     L = L.abs()
     L *= 0.999 / L.sum(1, keepdim=True)
     Z, form, report = torch.rand(3, 30, device=device), ACTIVATIONS["relu"], LastSolution()
-    X = low_rank_equilibrium(L, R, Z, None, form, Picard(), Picard(), report, "triton")
+    X = equilibrium(Affine(L, R), Z, None, Method(form, Picard(), Picard(), report, "triton"))
     assert report.forward.all_converged
     assert int(report.forward.iterations.max()) <= 30
     exact = solution(L @ R.T, Z, "relu")
     assert float((X.cpu() - exact).abs().max() / exact.abs().max()) <= 4e-3
     Z[1, 1] = float("nan")
-    again = low_rank_equilibrium(L, R, Z, X.detach(), form, Picard(), Picard(), report, "triton")
+    again = equilibrium(
+        Affine(L, R), Z, X.detach(), Method(form, Picard(), Picard(), report, "triton")
+    )
     assert report.forward.converged.tolist() == [True, False, True]
     assert int(report.forward.iterations.max()) <= 2  # from where it ended
     assert not again[1].isfinite().all()
-    empty = low_rank_equilibrium(L, R, Z[:0], None, form, Picard(), Picard(), report, "triton")
+    empty = equilibrium(
+        Affine(L, R), Z[:0], None, Method(form, Picard(), Picard(), report, "triton")
+    )
     assert empty.shape == (0, 30)
 
 
@@ -72,7 +76,7 @@ def test_a_gradient_is_solved_as_if_it_were_alone(device: str) -> None:
     found = []
     for odd in (1.0, 1e20):
         report = LastSolution()
-        X = low_rank_equilibrium(L, R, Z, None, form, Picard(), Picard(), report, "triton")
+        X = equilibrium(Affine(L, R), Z, None, Method(form, Picard(), Picard(), report, "triton"))
         G = torch.ones_like(X)
         G[1] *= odd
         found.append(torch.autograd.grad(X, Z, G)[0])
@@ -84,4 +88,6 @@ def test_too_high_a_rank_is_refused(device: str) -> None:
     L, R = torch.zeros(2, 130, 129, device=device)
     Z, form = torch.zeros(1, 130, device=device), ACTIVATIONS["relu"]
     with pytest.raises(ValueError, match="the rank is 129; it takes at most 128"):
-        low_rank_equilibrium(L, R, Z, None, form, Picard(), Picard(), LastSolution(), "triton")
+        equilibrium(
+            Affine(L, R), Z, None, Method(form, Picard(), Picard(), LastSolution(), "triton")
+        )

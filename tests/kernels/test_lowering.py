@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from idl_core.kernels.choice import NO_TRITON
+from idl_core.kernels.triton.support import NO_TRITON
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "kernel_resources.py"
 

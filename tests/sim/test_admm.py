@@ -12,8 +12,8 @@ from reference import objective, optimum
 
 from idl.sim.solvers import ADMMSolver, SolveProgress
 from idl_core import ImplicitFunctionWarning
-from idl_core.sim.solvers.gram import Gram
-from idl_core.sim.solvers.row_problem import RowProblem
+from idl_core.sim.solvers.problem.gram import Gram
+from idl_core.sim.solvers.problem.row_problem import RowProblem
 
 
 def problem(m: int, D: int, l1: float, l2: float, kappa: float, ball: int, seed: int) -> RowProblem:

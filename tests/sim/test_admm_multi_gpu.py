@@ -17,7 +17,7 @@ from reference import objective, optimum
 
 from idl.sim.solvers import ADMMMultiGPUSolver, SolveProgress
 from idl_core.sim.memory import NotEnoughMemory
-from idl_core.sim.solvers.sharded_gram import _power_above, _rounded
+from idl_core.sim.solvers.distributed.moments import _power_above, _rounded
 
 
 def solver(devices: int, **options: float) -> ADMMMultiGPUSolver:
@@ -33,7 +33,7 @@ def workers() -> set[int]:
             parent = int((path.parent / "stat").read_text().rsplit(")", 1)[1].split()[1])
         except (OSError, ValueError):
             continue
-        if b"admm_worker" in command and parent == os.getpid():
+        if b"distributed.worker" in command and parent == os.getpid():
             found.add(int(path.parent.name))
     return found
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from idl_core.sim.solvers.cholesky import cholesky
+from idl_core.sim.solvers.problem.cholesky import cholesky
 
 
 def test_what_rounding_has_made_indefinite_has_a_factor_to_rounding() -> None:

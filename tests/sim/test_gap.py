@@ -13,8 +13,8 @@ from problems import make, with_duplicates
 from reference import objective, optimum
 
 from idl.sim.solvers import ADMMSolver
-from idl_core.sim.solvers.gram import Gram
-from idl_core.sim.solvers.span import Span
+from idl_core.sim.solvers.problem.column_span import ColumnSpan
+from idl_core.sim.solvers.problem.gram import Gram
 
 Array = np.ndarray[Any, Any]
 
@@ -110,7 +110,7 @@ def test_span(samples: int) -> None:
     blind = Gram(matrix=M.T @ M, samples=samples).span(first)
     assert torch.equal(blind.length(c, none, most), most)
     kept = [0, 1, 2, 3, 5] if samples > 6 else [0, 3]
-    span = Span.of_matrix((M.T @ M)[first:, first:][kept][:, kept], samples)
+    span = ColumnSpan.of_matrix((M.T @ M)[first:, first:][kept][:, kept], samples)
     assert span.whole
     basis, _ = np.linalg.qr(part[:, kept])
     length = span.length(c[:, kept], none[:, kept], most).numpy()

@@ -9,14 +9,14 @@ import pytest
 import torch
 from reference import optimum
 
-from idl_core.sim.solvers.admm_rows import ADMMSettings, solve_rows
-from idl_core.sim.solvers.best_answers import BestAnswers
-from idl_core.sim.solvers.dual_program import SeenSpace
-from idl_core.sim.solvers.gram import Gram
-from idl_core.sim.solvers.interior_rows import solve_within
-from idl_core.sim.solvers.row_problem import RowProblem
-from idl_core.sim.solvers.weak_space import WeakSpace
-from idl_core.sim.solvers.weighted_products import WeightedProducts
+from idl_core.sim.solvers.alternating_direction.loop import ADMMSettings, solve_rows
+from idl_core.sim.solvers.interior_point.low_curvature_subspace import LowCurvatureSubspace
+from idl_core.sim.solvers.interior_point.row_space_program import RowSpace
+from idl_core.sim.solvers.interior_point.solve import solve_within
+from idl_core.sim.solvers.interior_point.weighted_products import WeightedProducts
+from idl_core.sim.solvers.problem.gram import Gram
+from idl_core.sim.solvers.problem.incumbents import Incumbents
+from idl_core.sim.solvers.problem.row_problem import RowProblem
 
 D, BALL, COPIES, L1 = 40, 15, 8, 1e-4
 
@@ -41,11 +41,11 @@ def test_nearly_collinear_columns_are_solved_without_an_iteration_of_admm(
     w = np.where(np.arange(D) < COPIES, 0.03, 0.0) * rng.normal(size=(5, D))
     z = torch.from_numpy(w) @ M.T + noise * torch.from_numpy(rng.normal(size=(5, 120)))
     rows = _rows(M, z, ball, l2)
-    space = WeakSpace.of(rows, free=0)
+    space = LowCurvatureSubspace.of(rows, free=0)
     assert space is not None
     assert space.N.shape == (D, COPIES)
 
-    best = BestAnswers(rows)
+    best = Incumbents(rows)
     solve_within(best, torch.arange(5), space, 1e-5)
 
     # Along the strong directions the answer is of first order in λ: what ‖Mᵀν‖² ≤ λ²D leaves.
@@ -59,21 +59,21 @@ def test_a_ball_that_binds_is_no_harder(size: float) -> None:
     M[:, -1] = M[:, BALL] + 1e-3 * torch.from_numpy(rng.normal(size=120))  # within b, too
     z = torch.from_numpy(size * rng.normal(size=(6, D))) @ M.T
     rows = _rows(M, z, BALL, 0.0)
-    whole = WeakSpace.of(rows, free=0)
-    lifted = WeakSpace.of(rows, free=BALL)
+    whole = LowCurvatureSubspace.of(rows, free=0)
+    lifted = LowCurvatureSubspace.of(rows, free=BALL)
     assert whole is not None
     assert lifted is not None
     assert lifted.N.shape == (D, BALL + 1)
     K = M.T @ M
     assert float((lifted.strong.T @ (K @ lifted.N)[BALL:]).abs().max()) < 1e-9 * float(K.max())
 
-    best = BestAnswers(rows)
+    best = Incumbents(rows)
     solve_within(best, torch.arange(6), lifted, 1e-5)
 
     assert (best.v[:, :BALL].abs().sum(1) > 0.299).any()
     _check(best, M, z, L1**2 * D * float(lifted.inverse.max()))
     # Directions of a that the data see well cannot reach the ball if they count as pinned.
-    before = BestAnswers(rows)
+    before = Incumbents(rows)
     solve_within(before, torch.arange(6), whole, 1e-5)
     assert (before.gap() >= best.gap()).all()
 
@@ -83,7 +83,7 @@ def _rows(M: torch.Tensor, z: torch.Tensor, ball: int, l2: float) -> RowProblem:
     return RowProblem(gram, z @ M, (z * z).sum(1), gram.diagonal().sqrt(), ball, 0.3, L1, l2)
 
 
-def _check(best: BestAnswers, M: torch.Tensor, z: torch.Tensor, second_order: float) -> None:
+def _check(best: Incumbents, M: torch.Tensor, z: torch.Tensor, second_order: float) -> None:
     """Against the reference: within 1e-5, the gap covers the distance, and a is in the ball."""
     rows = best.problem
     X, U = M[:, : rows.ball].T.numpy(), M[:, rows.ball :].T.numpy()
@@ -100,9 +100,9 @@ def test_a_row_that_is_done_where_it_starts_takes_no_step() -> None:
     z = (M @ torch.linspace(-0.1, 0.1, D, dtype=torch.float64))[None]
     noise = torch.from_numpy(np.random.default_rng(4).normal(size=120))
     rows = replace(_rows(M, torch.cat([z + noise, z]), 0, 0.0), l1=1e-6)
-    space = SeenSpace.of(rows)
+    space = RowSpace.of(rows)
     assert space is not None
-    best = BestAnswers(rows)
+    best = Incumbents(rows)
     steps = solve_within(best, torch.arange(2), space, 0.5)
     assert steps[0] == 0
     assert steps[1] > 0
@@ -112,12 +112,15 @@ def test_a_row_that_is_done_where_it_starts_takes_no_step() -> None:
 def test_there_is_no_space_where_it_would_not_help() -> None:
     M = nearly_collinear(120)
     rows = _rows(M, M[:, :2].T @ M @ M.T, 0, 0.0)
-    assert WeakSpace.of(rows, free=0) is not None
-    assert WeakSpace.of(replace(rows, l1=1e-12), free=0) is None  # none is weak
-    assert WeakSpace.of(replace(rows, l1=0.0), free=0) is None
-    assert WeakSpace.of(replace(rows, gram=Gram(data=M[:10])), free=0) is None
+    assert LowCurvatureSubspace.of(rows, free=0) is not None
+    assert LowCurvatureSubspace.of(replace(rows, l1=1e-12), free=0) is None  # no curvature is low
+    assert LowCurvatureSubspace.of(replace(rows, l1=0.0), free=0) is None
+    assert LowCurvatureSubspace.of(replace(rows, gram=Gram(data=M[:10])), free=0) is None
     assert rows.gram.matrix is not None
-    assert WeakSpace.of(replace(rows, gram=Gram(matrix=rows.gram.matrix.float())), free=0) is None
+    assert (
+        LowCurvatureSubspace.of(replace(rows, gram=Gram(matrix=rows.gram.matrix.float())), free=0)
+        is None
+    )
 
 
 def test_rows_that_are_done_pay_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,7 +129,7 @@ def test_rows_that_are_done_pay_for_nothing(monkeypatch: pytest.MonkeyPatch) -> 
     def refuse(problem: RowProblem, free: int) -> None:
         raise AssertionError("nothing here needs the space")
 
-    monkeypatch.setattr(WeakSpace, "of", refuse)
+    monkeypatch.setattr(LowCurvatureSubspace, "of", refuse)
     M = nearly_collinear(120)
     z = (M @ torch.linspace(-0.1, 0.1, D, dtype=torch.float64))[None]
     solve_rows(_rows(M, z, 0, 0.0), ADMMSettings(10.0, 120, 1.6, 1))
@@ -161,11 +164,11 @@ def test_rows_are_solved_in_the_directions_that_the_data_see(
     z = torch.from_numpy(0.1 * rng.normal(size=(4, D))) @ M.T
     z[2:] += 0.1 * torch.from_numpy(rng.normal(size=(2, len(M))))  # not to be fitted
     rows = replace(_rows(M, z, ball, 0.0), l1=strength, gram=Gram.of(M))
-    space = SeenSpace.of(rows)
+    space = RowSpace.of(rows)
     assert space is not None
     assert space.V.shape == (D, min(samples, D))
 
-    best = BestAnswers(rows)
+    best = Incumbents(rows)
     steps = solve_within(best, torch.arange(4), space, 1e-5)
 
     assert int(steps.max()) <= 25

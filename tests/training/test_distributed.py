@@ -1,4 +1,4 @@
-"""Several processes train as one does: the same figures, every sample once, exact resuming."""
+"""Several processes train as one does: the same metrics, every sample once, exact resuming."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from idl_core.training import (
     TASKS,
     Callback,
     CheckpointFolder,
-    Figures,
     Group,
+    Metrics,
     NonFiniteLoss,
     Progress,
     Settings,
     Team,
+    TrainingComponents,
     evaluate,
     fit,
 )
@@ -38,11 +39,11 @@ class Told(Callback):
     def __init__(self) -> None:
         self.losses: list[tuple[int, str, float]] = []
 
-    def on_log(self, progress: Progress, figures: Figures) -> None:
-        self.losses.append((progress.step, "train", figures["loss"]))
+    def on_log(self, progress: Progress, metrics: Metrics) -> None:
+        self.losses.append((progress.step, "train", metrics["loss"]))
 
-    def on_evaluation(self, progress: Progress, split: str, figures: Figures, best: bool) -> None:
-        self.losses.append((progress.step, split, figures["loss"]))
+    def on_evaluation(self, progress: Progress, split: str, metrics: Metrics, best: bool) -> None:
+        self.losses.append((progress.step, split, metrics["loss"]))
 
 
 def steady() -> nn.Module:
@@ -54,7 +55,13 @@ def steady() -> nn.Module:
 def train(model: nn.Module, team: Team, **more: Any) -> tuple[Told, Samples]:
     told, samples = Told(), classes()
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
-    fit(model, samples, classes(20, 1), TASK, optimizer, SETTINGS, callback=told, team=team, **more)
+    fit(
+        TrainingComponents(model, TASK, optimizer, samples, classes(20, 1)),
+        SETTINGS,
+        callback=told,
+        team=team,
+        **more,
+    )
     return told, samples
 
 
@@ -73,7 +80,7 @@ def member(rank: int, folder: Path) -> None:
     found["losses"], found["asked"] = told.losses, samples.asked
     found["weights"] = [p.tolist() for p in model.parameters()]
     split = classes(21, 2)
-    found["figures"] = evaluate(model, split, TASK, 4, team=team)
+    found["metrics"] = evaluate(model, split, TASK, 4, team=team)
     found["evaluated"] = [number for batch in split.asked for number in batch]
 
     # Stopped by rank 1 alone, in the middle of a window, and resumed; dropout on both.
@@ -96,7 +103,7 @@ def member(rank: int, folder: Path) -> None:
     bad.x[5] = torch.nan  # in the share of one process
     try:
         optimizer = torch.optim.Adam(broken.parameters())
-        fit(broken, bad, None, TASK, optimizer, SETTINGS, team=team)
+        fit(TrainingComponents(broken, TASK, optimizer, bad), SETTINGS, team=team)
     except NonFiniteLoss as error:
         found["non_finite"] = str(error)
     (folder / f"{rank}.json").write_text(json.dumps(found))
@@ -145,8 +152,8 @@ def test_evaluation_counts_every_sample_once(found: Found) -> None:
     model = steady()
     for parameter, weights in zip(model.parameters(), found[0]["weights"], strict=True):
         parameter.data = torch.tensor(weights)
-    assert found[0]["figures"] == pytest.approx(evaluate(model, classes(21, 2), TASK, 50))
-    assert found[0]["figures"] == found[1]["figures"]
+    assert found[0]["metrics"] == pytest.approx(evaluate(model, classes(21, 2), TASK, 50))
+    assert found[0]["metrics"] == found[1]["metrics"]
 
 
 def test_stopped_by_any_process_and_resumed_is_as_never_stopped(found: Found) -> None:
@@ -170,6 +177,10 @@ def test_a_checkpoint_of_two_processes_is_resumed_by_one(
     longer = dataclasses.replace(SETTINGS, max_epochs=4)
     model = network()
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
-    result = fit(model, classes(), None, TASK, optimizer, longer,
-                 checkpoints=CheckpointFolder(folder / "whole"), resume=True)  # fmt: skip
+    result = fit(
+        TrainingComponents(model, TASK, optimizer, classes()),
+        longer,
+        checkpoints=CheckpointFolder(folder / "whole"),
+        resume=True,
+    )
     assert result.progress.step == 20

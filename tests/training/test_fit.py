@@ -17,12 +17,13 @@ from idl_core.training import (
     Callback,
     CheckpointError,
     CheckpointFolder,
-    Figures,
     FitResult,
+    Metrics,
     NonFiniteLoss,
     Plan,
     Progress,
     Settings,
+    TrainingComponents,
     cosine,
     epoch_order,
     evaluate,
@@ -47,11 +48,11 @@ class Told(Callback):
     def on_start(self, plan: Plan) -> None:
         self.plan = plan
 
-    def on_log(self, progress: Progress, figures: Figures) -> None:
-        self.lines.append((progress.step, progress.pass_number, "train", tuple(figures.items())))
+    def on_log(self, progress: Progress, metrics: Metrics) -> None:
+        self.lines.append((progress.step, progress.pass_number, "train", tuple(metrics.items())))
 
-    def on_evaluation(self, progress: Progress, split: str, figures: Figures, best: bool) -> None:
-        self.lines.append((progress.step, split, tuple(figures.items()), best))
+    def on_evaluation(self, progress: Progress, split: str, metrics: Metrics, best: bool) -> None:
+        self.lines.append((progress.step, split, tuple(metrics.items()), best))
 
     def on_save(self, progress: Progress) -> None:
         self.saves.append(progress.step)
@@ -75,9 +76,14 @@ def run(
     told = Told()
     checkpoints = CheckpointFolder(folder) if folder is not None else None
     result = fit(
-        model, classes(), val, TASK, adam(model), settings, callback=told, checkpoints=checkpoints,
-        schedule=cosine(settings.total_steps(37), 2), **more,
-    )  # fmt: skip
+        TrainingComponents(
+            model, TASK, adam(model), classes(), val, cosine(settings.total_steps(37), 2)
+        ),
+        settings,
+        callback=told,
+        checkpoints=checkpoints,
+        **more,
+    )
     return model, result, told
 
 
@@ -113,7 +119,7 @@ def test_the_steps_are_those_of_a_loop_written_by_hand(train: Samples) -> None:
 
 def test_every_sample_once_a_pass_in_another_order(train: Samples) -> None:
     model = network()
-    fit(model, train, None, TASK, adam(model), Settings(batch_size=8, max_epochs=2))
+    fit(TrainingComponents(model, TASK, adam(model), train), Settings(batch_size=8, max_epochs=2))
     passes = [list(chain(*train.asked[:5])), list(chain(*train.asked[5:]))]
     assert all(sorted(one) == list(range(37)) for one in passes)
     assert passes[0] != passes[1]
@@ -177,13 +183,16 @@ def test_resuming_what_is_complete_trains_no_more(tmp_path: Path, val: Samples) 
 
 def test_more_epochs_go_on_from_the_last_weights_not_the_best(tmp_path: Path) -> None:
     longer = dataclasses.replace(SETTINGS, max_epochs=8)
-    constant = {"schedule": None}
 
     def train_for(settings: Settings, folder: Path | None, resume: bool) -> nn.Module:
         model = network()
         checkpoints = CheckpointFolder(folder) if folder else None
-        fit(model, classes(), classes(20, 1), TASK, adam(model), settings,
-            checkpoints=checkpoints, resume=resume, **constant)  # fmt: skip
+        fit(
+            TrainingComponents(model, TASK, adam(model), classes(), classes(20, 1)),
+            settings,
+            checkpoints=checkpoints,
+            resume=resume,
+        )
         return model
 
     whole = train_for(longer, None, False)
@@ -195,8 +204,12 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
     run(folder=tmp_path)
     other = nn.Linear(4, 3)
     with pytest.raises(CheckpointError, match="another model"):
-        fit(other, classes(), None, TASK, adam(other), SETTINGS,
-            checkpoints=CheckpointFolder(tmp_path), resume=True)  # fmt: skip
+        fit(
+            TrainingComponents(other, TASK, adam(other), classes()),
+            SETTINGS,
+            checkpoints=CheckpointFolder(tmp_path),
+            resume=True,
+        )
 
 
 def test_the_model_ends_with_the_weights_of_its_best_evaluation(val: Samples) -> None:
@@ -204,7 +217,7 @@ def test_the_model_ends_with_the_weights_of_its_best_evaluation(val: Samples) ->
     model, result, told = run(settings, val=val)
     evaluations = [dict(line[2]) for line in told.lines if line[1] == "val"]
     assert len(evaluations) == 8
-    assert result.val["loss"] == min(figures["loss"] for figures in evaluations)
+    assert result.val["loss"] == min(metrics["loss"] for metrics in evaluations)
     assert evaluate(model, val, TASK, 100) == pytest.approx(result.val)
     best = [line[0] for line in told.lines if line[1] == "val" and line[3]]
     assert result.best_step == best[-1]
@@ -258,7 +271,7 @@ def test_evaluations_at_a_number_of_steps(val: Samples) -> None:
 def test_patience_stops_early(val: Samples) -> None:
     settings = Settings(batch_size=8, max_epochs=500, patience=3)
     model = network()
-    result = fit(model, classes(), val, TASK, adam(model, lr=0.5), settings)
+    result = fit(TrainingComponents(model, TASK, adam(model, lr=0.5), classes(), val), settings)
     assert result.stopped_early
     assert result.progress.step - result.best_step == 3 * 5
     assert evaluate(model, val, TASK, 100) == pytest.approx(result.val)
@@ -276,13 +289,16 @@ def test_training_figures_are_exact_means_since_the_last_report() -> None:
             return self.layer(inputs)
 
     model, told = Still(), Told()
-    fit(model, classes(), None, TASK, torch.optim.SGD(model.parameters(), lr=0.0),
-        Settings(batch_size=8, max_epochs=2, log_every=100), callback=told)  # fmt: skip
+    fit(
+        TrainingComponents(model, TASK, torch.optim.SGD(model.parameters(), lr=0.0), classes()),
+        Settings(batch_size=8, max_epochs=2, log_every=100),
+        callback=told,
+    )
     expected = evaluate(model, classes(), TASK, 5)
     for line in told.lines:
-        figures = dict(line[3])
-        assert figures.pop("lr") == 0.0
-        assert figures == pytest.approx(expected, rel=1e-6)
+        metrics = dict(line[3])
+        assert metrics.pop("lr") == 0.0
+        assert metrics == pytest.approx(expected, rel=1e-6)
 
 
 class Exploding(nn.Module):
@@ -306,8 +322,12 @@ def test_a_non_finite_loss_stops_and_spoils_no_checkpoint(
     settings = dataclasses.replace(SETTINGS, checkpoint_seconds=checkpoint_seconds)
     model, told = Exploding(13), Told()
     with pytest.raises(NonFiniteLoss, match="step 13, epoch 3"):
-        fit(model, classes(), val, TASK, adam(model), settings, callback=told,
-            checkpoints=CheckpointFolder(tmp_path))  # fmt: skip
+        fit(
+            TrainingComponents(model, TASK, adam(model), classes(), val),
+            settings,
+            callback=told,
+            checkpoints=CheckpointFolder(tmp_path),
+        )
     last, _, problems = CheckpointFolder(tmp_path).load()
     best = CheckpointFolder(tmp_path).load_best()
     assert last is not None
@@ -335,8 +355,11 @@ def test_weights_that_became_infinite_are_never_saved(tmp_path: Path) -> None:
 
     model = Wide()
     with pytest.raises(NonFiniteLoss, match="idle"):
-        fit(model, classes(), None, TASK, torch.optim.SGD(model.parameters(), 0.1), SETTINGS,
-            checkpoints=CheckpointFolder(tmp_path))  # fmt: skip
+        fit(
+            TrainingComponents(model, TASK, torch.optim.SGD(model.parameters(), 0.1), classes()),
+            SETTINGS,
+            checkpoints=CheckpointFolder(tmp_path),
+        )
     last, _, _ = CheckpointFolder(tmp_path).load()
     assert last is not None
     assert last.step == 3
@@ -390,13 +413,18 @@ def test_nothing_is_called_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
     counting = Counting()
     probes: list[int] = []
 
-    def probe(model: nn.Module) -> Figures:
+    def probe(model: nn.Module) -> Metrics:
         probes.append(1)
         return {"iterations": 7.0}
 
     model = network()
     settings = Settings(batch_size=1, max_epochs=1, log_every=10)
-    fit(model, classes(), None, TASK, adam(model), settings, callback=counting, probe=probe)
+    fit(
+        TrainingComponents(model, TASK, adam(model), classes()),
+        settings,
+        callback=counting,
+        probe=probe,
+    )
     assert len(probes) == 4
     assert counting.calls <= 8
 
@@ -404,7 +432,7 @@ def test_nothing_is_called_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_learning_rates_are_given_back() -> None:
     model = network()
     optimizer = adam(model, lr=0.3)
-    fit(model, classes(), None, TASK, optimizer, SETTINGS, schedule=cosine(20))
+    fit(TrainingComponents(model, TASK, optimizer, classes(), None, cosine(20)), SETTINGS)
     assert optimizer.param_groups[0]["lr"] == 0.3
 
 
@@ -412,6 +440,6 @@ def test_learning_rates_are_given_back() -> None:
 def test_other_precisions_learn(precision: Any, val: Samples) -> None:
     model = network().to(torch.float64 if precision == "64" else torch.float32)
     settings = dataclasses.replace(SETTINGS, max_epochs=10, precision=precision)
-    result = fit(model, classes(), val, TASK, adam(model), settings)
+    result = fit(TrainingComponents(model, TASK, adam(model), classes(), val), settings)
     assert result.val["accuracy"] > 0.9
     assert next(model.parameters()).dtype == (torch.float64 if precision == "64" else torch.float32)

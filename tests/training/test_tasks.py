@@ -1,4 +1,4 @@
-"""The figures of a task, against scikit-learn's and by hand; and that batches do not matter."""
+"""The metrics of a task, against scikit-learn's and by hand; and that batches do not matter."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Identity(nn.Module):
         return inputs
 
 
-def figures(task: str, outputs: Tensor, targets: Tensor, batch_size: int) -> dict[str, float]:
+def metrics_of(task: str, outputs: Tensor, targets: Tensor, batch_size: int) -> dict[str, float]:
     return evaluate(Identity(), Table(outputs, targets), TASKS[task], batch_size)
 
 
@@ -42,7 +42,7 @@ def figures(task: str, outputs: Tensor, targets: Tensor, batch_size: int) -> dic
 def test_classification(batch_size: int) -> None:
     torch.manual_seed(0)
     outputs, targets = torch.randn(23, 5), torch.arange(23) % 5
-    found = figures("classification", outputs, targets, batch_size)
+    found = metrics_of("classification", outputs, targets, batch_size)
     probabilities = outputs.double().softmax(-1).numpy()
     assert found["accuracy"] == metrics.accuracy_score(targets, outputs.argmax(-1))
     assert found["loss"] == pytest.approx(metrics.log_loss(targets, probabilities), rel=1e-6)
@@ -54,7 +54,7 @@ def test_regression(shape: tuple[int, ...], batch_size: int) -> None:
     torch.manual_seed(0)
     targets = 100 + torch.randn(shape)
     outputs = targets + 0.5 * torch.randn(shape)
-    found = figures("regression", outputs, targets, batch_size)
+    found = metrics_of("regression", outputs, targets, batch_size)
     y, p = targets.double().numpy(), outputs.double().numpy()
     assert found["mse"] == found["loss"] == pytest.approx(metrics.mean_squared_error(y, p))
     assert found["mae"] == pytest.approx(metrics.mean_absolute_error(y, p))
@@ -66,7 +66,7 @@ def test_regression(shape: tuple[int, ...], batch_size: int) -> None:
 def test_r2_of_a_constant_target_is_that_of_scikit_learn(miss: float, r2: float) -> None:
     targets = torch.full((9, 1), 0.1)
     assert metrics.r2_score(targets, targets + miss) == r2
-    assert figures("regression", targets + miss, targets, 4)["r2"] == r2
+    assert metrics_of("regression", targets + miss, targets, 4)["r2"] == r2
 
 
 def test_regression_in_the_units_of_a_file() -> None:
@@ -104,16 +104,16 @@ def test_predictions_are_in_the_order_of_the_split() -> None:
 
 def test_regression_does_not_broadcast_a_column_against_a_row() -> None:
     targets = torch.arange(4.0)
-    assert figures("regression", targets[:, None], targets, 4)["mse"] == 0
+    assert metrics_of("regression", targets[:, None], targets, 4)["mse"] == 0
     with pytest.raises(RuntimeError, match="shape"):
-        figures("regression", torch.zeros(4, 2), targets, 4)
+        metrics_of("regression", torch.zeros(4, 2), targets, 4)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 100])
 def test_language(batch_size: int) -> None:
     torch.manual_seed(0)
     outputs, targets = torch.randn(7, 6, 11), torch.randint(0, 11, (7, 6))
-    found = figures("language", outputs, targets, batch_size)
+    found = metrics_of("language", outputs, targets, batch_size)
     chosen = outputs.double().log_softmax(-1).gather(-1, targets[..., None])
     loss = -chosen.mean().item()
     assert found["loss"] == pytest.approx(loss, rel=1e-6)
@@ -123,7 +123,7 @@ def test_language(batch_size: int) -> None:
 
 def test_bits_are_counted_by_character_where_a_token_has_several() -> None:
     outputs, targets = torch.randn(7, 6, 11), torch.randint(0, 11, (7, 6))
-    by_token = figures("language", outputs, targets, 3)
+    by_token = metrics_of("language", outputs, targets, 3)
     found = evaluate(Identity(), Table(outputs, targets), Language(4.0), 3)
     assert found["bits_per_char"] == pytest.approx(by_token["bits_per_char"] / 4)
     assert found["perplexity"] == by_token["perplexity"]
@@ -131,7 +131,7 @@ def test_bits_are_counted_by_character_where_a_token_has_several() -> None:
 
 def test_a_diverged_language_model_has_infinite_perplexity() -> None:
     outputs = torch.tensor([[[1000.0, 0.0]]])
-    assert figures("language", outputs, torch.tensor([[1]]), 1)["perplexity"] == math.inf
+    assert metrics_of("language", outputs, torch.tensor([[1]]), 1)["perplexity"] == math.inf
 
 
 def test_evaluation_leaves_the_mode_of_the_model_alone() -> None:

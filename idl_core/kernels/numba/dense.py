@@ -1,88 +1,63 @@
-"""One equilibrium X = slope ∘ φ(A X + Z), samples as columns, by tiles."""
+"""The dense equilibrium and its adjoint by numba's programs."""
 
 from __future__ import annotations
 
-from typing import Any
+import torch
+from torch import Tensor
 
-import numpy as np
-
-from idl_core.kernels.numba import TILE_BYTES
-from idl_core.kernels.numba.compiled import compiled
-from idl_core.kernels.numba.picard import (
-    FIRST,
-    Limits,
-    begin,
-    note,
-    of_tiles,
-    room_for_history,
-    settle,
-)
-from idl_core.kernels.numba.team import in_team
-from idl_core.kernels.numba.tiles import (
-    filled,
-    is_turned_once,
-    largest,
-    load,
-    store,
-    strided,
-    turn,
-)
+from idl_core.equilibrium.solution import Solution, SolveStats
+from idl_core.equilibrium.solvers import Picard, Solver
+from idl_core.kernels.numba import support
+from idl_core.kernels.numba.memory import array
+from idl_core.kernels.numba.support import Finish, limits, phi, programs
+from idl_core.kernels.problem import Affine, Found, Method, unit_of_each
 
 
-@compiled()
-def solve(
-    A: Any,
-    turned: bool,
-    Z: Any,
-    slopes: Any,
-    start: Any,
-    limits: Limits,
-    X: Any,
-    figures: Any,
-    threads: int,
-) -> Any:
-    """Solve for X (n, m); returns what the tolerance was in units of.
-
-    A: contiguous; Aᵀ where it is `turned`
-    Z, slopes, start: (n, m); without slopes they are 1, without a start it is slope ∘ φ(Z)
-    figures (3, m): of each sample the residual, the bound on it, and how many iterations there were
-    """
-    unit = largest(Z) if limits.relative else X.dtype.type(1)
-    tol = limits.tol * unit
-    At = strided(A) if turned else strided(A.T)
-    if turned and is_turned_once(len(A), -(-Z.shape[1] * A.itemsize // TILE_BYTES), threads):
-        At = strided(turn(A, threads).T)
-    in_team(_solve_tiles, (At, Z, slopes, start, limits, tol, X, figures), threads)
-    return unit
+def obstacle(A: Tensor, Z: Tensor, X0: Tensor | None, finish: Finish, solver: Solver) -> str | None:
+    """Why X = finish(X Aᵀ + Z) cannot be solved here: A (n, n), Z, X0 and slopes (m, n)."""
+    n = Z.shape[-1]
+    slopes = finish if isinstance(finish, Tensor) else None
+    expected = ((A, (n, n)), (Z, Z.shape), (X0, Z.shape), (slopes, Z.shape))
+    return support.obstacle(finish, (solver,), expected)
 
 
-@compiled()
-def _solve_tiles(
-    At: Any,
-    Z: Any,
-    slopes: Any,
-    start: Any,
-    limits: Limits,
-    tol: Any,
-    X: Any,
-    figures: Any,
-    number: int,
-    of: int,
-) -> None:
-    m, rows, lanes, dtype = X.shape[1], filled(len(X)), TILE_BYTES // X.itemsize, X.dtype
-    x, before = np.zeros((rows, lanes), dtype), np.zeros((rows, lanes), dtype)
-    drive, slope = np.zeros((rows, lanes), dtype), np.ones((rows, lanes), dtype)
-    history, nothing = room_for_history(rows, x), At[:, :0]
-    for first in range(number * lanes, m, of * lanes):
-        load(Z, first, drive)
-        if len(slopes):
-            load(slopes, first, slope)
-        if len(start):
-            load(start, first, x)
-        else:
-            begin(drive, limits.phi, slope, x)
-        count, x, before, ended = settle(
-            of_tiles(nothing, At), drive, slope, limits, tol, FIRST, x, before, history
-        )
-        note(ended, count, figures, first)
-        store(x, X, first)
+def solve(A: Affine, Z: Tensor, X0: Tensor | None, method: Method) -> Found:
+    """X = φ(X Aᵀ + Z) for Z (m, n), whose columns are best contiguous, as those of X will be."""
+    solver = method.solver
+    assert isinstance(solver, Picard)
+    return _solve(A.left, Z, X0, method.activation, solver)
+
+
+def solve_adjoint(
+    A: Affine, slope: Tensor, grad: Tensor, solver: Solver, expected: int | None
+) -> Found:
+    """V = slope ∘ (V A + grad), each sample in units of its gradient."""
+    assert isinstance(solver, Picard)
+    unit = unit_of_each(grad)
+    found = _solve(A.left.T, grad / unit, None, slope, solver)
+    assert found.solution is not None
+    V = found.states * unit
+    return found._replace(states=V, solution=found.solution.with_value(V))
+
+
+def _solve(A: Tensor, Z: Tensor, start: Tensor | None, finish: Finish, solver: Picard) -> Found:
+    relative = isinstance(finish, Tensor)
+    columns = Z.detach().T
+    nothing = columns[:0]
+    X, figures = torch.empty_like(columns), columns.new_empty(3, len(Z))
+    turned = not A.is_contiguous()
+    given = (
+        array(A.T if turned else A),
+        turned,
+        array(columns),
+        array(finish.T if isinstance(finish, Tensor) else nothing),
+        array(nothing if start is None else start.T),
+    )
+    bounds = limits(solver, phi(finish), Z.dtype, relative)
+    programs().dense.solve(*given, bounds, X.numpy(), figures.numpy(), torch.get_num_threads())
+    stats = SolveStats(*figures.unbind())
+    converged = bool((stats.residual <= stats.bound).all())
+    solution = Solution(X.T, stats, solver.tol, relative, converged)
+    if not relative:  # an adjoint would repeat what the forward solve has said
+        solution.warn_where_rounding_decides()
+    return Found(X.T, None, solution)

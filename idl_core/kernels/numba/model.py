@@ -1,354 +1,146 @@
-"""A whole implicit model, Y = C X + D U at X = φ(A X + B U), and its gradients, by tiles.
-
-The matrices are as the model keeps them, and samples are rows: U (m, p), X (m, n), Y (m, q). All
-are contiguous and come as addresses. Of a dense A `left` is A, and `right` has no columns; else
-they are the factors (n, r) of A = left rightᵀ. Without a D, its rows d are 0, else q.
-"""
+"""Passes through a whole implicit model by numba's programs."""
 
 from __future__ import annotations
 
-import math
-from typing import Any
+from types import ModuleType
 
-import numpy as np
+import torch
+from torch import Tensor
 
-from idl_core.kernels.numba import ROWS, TILE_BYTES
-from idl_core.kernels.numba.addresses import at
-from idl_core.kernels.numba.compiled import compiled
-from idl_core.kernels.numba.picard import (
-    FIRST,
-    Limits,
-    begin,
-    linear_image,
-    note,
-    of_tiles,
-    room_for_history,
-    settle,
-)
-from idl_core.kernels.numba.smooth import slope_of_tile
-from idl_core.kernels.numba.team import in_team
-from idl_core.kernels.numba.tiles import (
-    add_product,
-    affine,
-    filled,
-    is_turned_once,
-    largest,
-    load,
-    load_samples,
-    product,
-    store,
-    store_samples,
-    strided,
-    turn,
-)
+from idl_core.equilibrium.solution import Solution, SolveStats, warn_unreachable
+from idl_core.equilibrium.solvers import Picard
+from idl_core.kernels.numba import support
+from idl_core.kernels.numba.programs import ROWS, TILE_BYTES
+from idl_core.kernels.numba.support import limits, phi, programs
+from idl_core.kernels.problem import Method, Model, Pass
 
-# Terms that a product sums up in one go.
-_DEPTH = 1024
-# Rows of a product that all tiles go through while their weights are in the caches.
-_PANEL = 16 * ROWS
-# Tiles of a gradient that are summed up side by side.
-_TILES = 8
-# Powers of two beyond which nothing is scaled: squares of what is left stay within float32.
-_WIDEST = 100
-# The first row of a product. As a literal it would be compiled as another type.
-_START = np.int64(0)
+# Samples up to which programs for single samples are faster than those for tiles, which compute all
+# lanes of one: while A is in the second-level cache, and beyond.
+_FEW, _FEW_OF_LARGE = 4, 2
 
 
-@compiled()
-def forward(matrices: Any, batch: Any, found: Any, sizes: Any, limits: Limits, threads: int) -> int:
-    """Solve for X and form Y; returns how it ended, as `ended`.
+def obstacle(model: Model, U: Tensor, X0: Tensor | None, method: Method) -> str | None:
+    """Why a model cannot be run here on a batch U (m, p), from X0 (m, n) or φ(B U)."""
+    (m, p), q, n = U.shape, model.C.shape[0], model.C.shape[-1]
+    r = n if model.right is None else model.right.shape[-1]
+    expected = (
+        (U, (m, p)),
+        (X0, (m, n)),
+        (model.left, (n, r or n)),
+        (model.right, (n, r)),
+        (model.B, (n, p)),
+        (model.C, (q, n)),
+        (model.D, (q, p)),
+    )
+    solvers = method.solver, method.adjoint_solver
+    smooth = U.dtype is torch.float32 or (model.right is None and _are_few(m, n))
+    return support.obstacle(method.activation, solvers, expected, smooth)
 
-    matrices: left, right, B, C and D
-    batch: U, and X to start from, which may be 0 for φ(B U)
-    found: what is written
-        B U and D U in tiles of filled(n) + filled(q) rows (tiles, rows, lanes)
-        X
-        the product of X and right, samples last (r, m)
-        figures (3, m): the residual of each sample, its bound, and how many iterations there were
-        Y
-    sizes: m, p, n, q, r, d
+
+def forward(
+    model: Model, U: Tensor, X0: Tensor | None, method: Method
+) -> tuple[Pass, Tensor, Tensor | None]:
+    """Ŷ = X Cᵀ + U Dᵀ (m, q) at X = φ(X Aᵀ + U Bᵀ), from X0 (m, n) or φ(U Bᵀ).
+
+    Returns:
+        the pass, Ŷ, and what `backward` finds φ' from where it is not a function of φ.
     """
-    m, p, n, q, r, _ = sizes
-    left, right, B, C, D = _matrices(matrices, sizes, limits.tol)
-    U = at(batch[0], (m, p), limits.tol)
-    start = at(batch[1], (m if batch[1] else 0, n), limits.tol)
+    of, U = model.contiguous(), U.contiguous()
+    solver = method.solver
+    assert isinstance(solver, Picard)
+    m, _, n, q, r, _ = sizes = _sizes(of, U)
     lanes = TILE_BYTES // U.itemsize
-    driven = at(found[0], (-(-m // lanes), filled(n) + filled(q), lanes), limits.tol)
-    X, inner = at(found[1], (m, n), limits.tol), at(found[2], (r, m), limits.tol)
-    figures, Y = at(found[3], (3, m), limits.tol), at(found[4], (m, q), limits.tol)
-    in_team(_drive_tiles, (B, D, U, driven), threads)
-    given = (left, right, C, start, limits, driven)
-    in_team(_solve_tiles, (given, (X, inner, figures, Y)), threads)
-    return ended(figures, limits.tol)
+    driven = U.new_empty(-(-m // lanes), _filled(n) + _filled(q), lanes)
+    X, figures, Y = U.new_empty(m, n), U.new_empty(3, m), U.new_empty(m, q)
+    inner = U.new_empty(r, m) if r else None
+    start = None if X0 is None else X0.contiguous()
+    how = _programs(m, n, r).forward(
+        _addresses(of),
+        _addresses((U, start)),
+        _addresses((driven, X, inner, figures, Y)),
+        sizes,
+        limits(solver, phi(method.activation), U.dtype, relative=False),
+        torch.get_num_threads(),
+    )
+    if how == _WITHIN_ROUNDING:
+        warn_unreachable(solver.tol, U.dtype, float(X.abs().max()))
+    solution = Solution(X, SolveStats(*figures.unbind()), solver.tol, False, how > 0)
+    kept = driven if method.activation.dphi_of_output is None else None
+    return Pass(X, inner, solution), Y, kept
 
 
-@compiled()
 def backward(
-    matrices: Any,
-    batch: Any,
-    found: Any,
-    gradients: Any,
-    sizes: Any,
-    limits: Limits,
-    phi: Any,
-    threads: int,
-) -> tuple[int, Any]:
-    """Solve V = φ'(X) ∘ (Aᵀ V + Cᵀ grad) and form the gradients of the matrices.
+    model: Model,
+    U: Tensor,
+    known: Pass,
+    driven: Tensor | None,
+    grad: Tensor,
+    method: Method,
+) -> tuple[Pass, Model]:
+    """The adjoint solution V for the gradient of Ŷ (m, q), and the gradients of the matrices.
 
-    The tolerance is in units of the largest entry of Cᵀ grad.
-
-    batch: U, X, the product of X and right (r, m), grad (m, q), the gradient of Y, and the tiles of
-        B U and D U that `forward` wrote, or 0 where φ' is a function of φ
-    found: what is written
-        V and grad, samples last (n + q, m)
-        V (m, n)
-        the product of V and left, samples last (r, m)
-        figures (3, m), as of `forward`
-    gradients: those of the matrices are written there, of low rank transposed (r, n)
-    limits: of a linear equilibrium: their `phi` is (-1, 1)
-    phi: as in the limits of the forward pass
-    Returns: how the solve ended, and its tolerance
+    Args:
+        known, driven: of the forward pass.
     """
-    m, _, n, q, r, _ = sizes
-    left, right, _, C, _ = _matrices(matrices, sizes, limits.tol)
-    X, grad = at(batch[1], (m, n), limits.tol), at(batch[3], (m, q), limits.tol)
-    V, figures = at(found[0], (n + q, m), limits.tol), at(found[3], (3, m), limits.tol)
-    rows = at(found[1], (m, n), limits.tol)
-    inner = at(found[2], (r, m), limits.tol)
-    lanes = TILE_BYTES // X.itemsize
-    driven = np.empty((-(-m // lanes), filled(n), lanes), X.dtype)
-    sizes_of_tiles = np.zeros(len(driven), X.dtype)
-    in_team(_pull_tiles, (C, grad, driven, sizes_of_tiles, V), threads)
-    unit = X.dtype.type(0)
-    for size in sizes_of_tiles:
-        unit = max(unit, size)
-    scale = X.dtype.type(scale_of(unit))
-    first, then, factor = right, left, left[:, :r]
-    if r:
-        first, then = left, right.T
-    elif is_turned_once(n, len(driven), threads):
-        then = strided(turn(left, threads).T)
-    adjoint, forward = of_tiles(first, then), of_tiles(right, left.T)
-    kept = (len(driven) if batch[4] else 0, filled(n) + filled(q), lanes)
-    arguments, tol = at(batch[4], kept, limits.tol), limits.tol * unit
-    given = (adjoint, forward, arguments, factor, X, limits, tol, scale, phi, driven)
-    in_team(_adjoint_tiles, (given, (V, rows, inner, figures)), threads)
-    sum_up(batch, found, gradients, sizes, limits.tol, threads)
-    return ended(figures, tol), tol
+    of, U = model.contiguous(), U.contiguous()
+    solver = method.adjoint_solver
+    assert isinstance(solver, Picard)
+    m, _, n, q, r, _ = sizes = _sizes(of, U)
+    grad = grad.contiguous()
+    V, rows, figures = U.new_empty(n + q, m), U.new_empty(m, n), U.new_empty(3, m)
+    inner, gradients = U.new_empty(r, m) if r else None, _room_for_gradients(of)
+    how = _programs(m, n, r).backward(
+        _addresses(of),
+        _addresses((U, known.states, known.inner, grad, driven)),
+        _addresses((V, rows, inner, figures)),
+        _addresses(gradients),
+        sizes,
+        limits(solver, (-1, 1.0), U.dtype, relative=True),
+        limits(solver, phi(method.activation), U.dtype, relative=True).phi,
+        torch.get_num_threads(),
+    )
+    solution = Solution(rows, SolveStats(*figures.unbind()), solver.tol, True, how > 0)
+    return Pass(rows, inner, solution), _as_matrices(gradients)
 
 
-@compiled()
-def sum_up(batch: Any, found: Any, gradients: Any, sizes: Any, like: Any, threads: int) -> None:
-    """Form the gradients from what `backward` has found; `like` is a number of the arrays' type."""
-    m, p, n, q, r, d = sizes
-    U, X, inner_X = (
-        at(batch[0], (m, p), like),
-        at(batch[1], (m, n), like),
-        at(batch[2], (r, m), like),
-    )
-    V, rows, inner_V = (
-        at(found[0], (n + q, m), like),
-        at(found[1], (m, n), like),
-        at(found[2], (r, m), like),
-    )
-    of_B, of_D = at(gradients[2], (n, p), like), at(gradients[4], (d, p), like)
-    of_C, nothing = at(gradients[3], (q, n), like), X[:0]
-    in_team(_outer_tiles, (V, U, of_B, of_D), threads)
-    if r:
-        in_team(_outer_tiles, (V[n:], X, of_C, nothing), threads)
-        in_team(_outer_tiles, (inner_X, rows, at(gradients[0], (r, n), like), nothing), threads)
-        in_team(_outer_tiles, (inner_V, X, at(gradients[1], (r, n), like), nothing), threads)
+def _programs(m: int, n: int, r: int) -> ModuleType:
+    """What solves for m samples."""
+    return programs().samples if not r and _are_few(m, n) else programs().model
+
+
+def _are_few(m: int, n: int) -> bool:
+    return m <= (_FEW if n * n <= 1 << 18 else _FEW_OF_LARGE)
+
+
+_WITHIN_ROUNDING = 2  # how a solve of compiled functions has ended; 0: it has failed
+
+
+def _sizes(of: Model, U: Tensor) -> tuple[int, int, int, int, int, int]:
+    (m, p), (q, n) = U.shape, of.C.shape
+    return m, p, n, q, 0 if of.right is None else of.right.shape[1], 0 if of.D is None else q
+
+
+def _room_for_gradients(of: Model) -> Model:
+    """Those of the factors of A transposed."""
+    left, right = of.left, of.right
+    if right is not None:
+        left, right = left.new_empty(left.shape[::-1]), right.new_empty(right.shape[::-1])
     else:
-        in_team(_outer_tiles, (V, X, at(gradients[0], (n, n), like), of_C), threads)
+        left = torch.empty_like(left)
+    D = None if of.D is None else torch.empty_like(of.D)
+    return Model(left, right, torch.empty_like(of.B), torch.empty_like(of.C), D)
 
 
-@compiled()
-def ended(figures: Any, tol: Any) -> int:
-    """How a solve has ended: 0, a sample did not converge; 1, all within tol; 2, all within tol
-    or, where that is larger, within the rounding error of the number format."""
-    how = 1
-    for s in range(figures.shape[1]):
-        if not figures[0, s] <= figures[1, s]:
-            return 0
-        if figures[0, s] > tol:
-            how = 2
-    return how
+def _as_matrices(room: Model) -> Model:
+    if room.right is None:
+        return room
+    return room._replace(left=room.left.T, right=room.right.T)
 
 
-@compiled()
-def scale_of(unit: Any) -> float:
-    """A power of two near a number, 1 for 0: in units of it no square is too large or small."""
-    if not unit > 0:
-        return 1.0
-    return math.ldexp(1.0, min(max(math.frexp(unit)[1], -_WIDEST), _WIDEST))
+def _addresses(tensors: tuple[Tensor | None, ...]) -> tuple[int, ...]:
+    """Of tensors that a caller keeps for as long as they are used."""
+    return tuple([0 if x is None else x.data_ptr() for x in tensors])
 
 
-@compiled()
-def _matrices(addresses: Any, sizes: Any, like: Any) -> Any:
-    _, p, n, q, r, d = sizes
-    return (
-        strided(at(addresses[0], (n, r if r else n), like)),
-        strided(at(addresses[1], (n, r), like)),
-        strided(at(addresses[2], (n, p), like)),
-        strided(at(addresses[3], (q, n), like)),
-        strided(at(addresses[4], (d, p), like)),
-    )
-
-
-@compiled()
-def _drive_tiles(B: Any, D: Any, U: Any, driven: Any, number: int, of: int) -> None:
-    """driven = B U and D U. All rows of all tiles are one line of work, of which each thread has an
-    equal part."""
-    tiles, rows, lanes = driven.shape
-    p, upper, pieces = U.shape[1], filled(len(B)), tiles * rows // ROWS
-    begin, end = number * pieces // of * ROWS, (number + 1) * pieces // of * ROWS
-    first, last = begin // rows, -(-end // rows)
-    u = np.zeros((max(0, last - first), _DEPTH, lanes), U.dtype)
-    for k in range(0, p, _DEPTH):
-        for t in range(first, last):
-            load_samples(U[:, k : k + _DEPTH], t * lanes, u[t - first])
-        of_B, of_D = B[:, k : k + _DEPTH].T, D[:, k : k + _DEPTH].T
-        for panel in range(0, rows, _PANEL):
-            for t in range(first, last):
-                top = max(panel, begin - t * rows)
-                bottom = min(panel + _PANEL, rows, end - t * rows)
-                if top >= bottom:
-                    continue
-                tile = driven[t]
-                if k == 0:
-                    tile[top:bottom] = 0
-                add_product(of_B, u[t - first], top, min(bottom, upper), tile)
-                if len(D):
-                    add_product(
-                        of_D, u[t - first], max(top - upper, 0), bottom - upper, tile[upper:]
-                    )
-
-
-@compiled()
-def _solve_tiles(given: Any, found: Any, number: int, of: int) -> None:
-    """The equilibria of the tiles `driven`, and what is read out of them."""
-    left, right, C, start, limits, driven = given
-    X, inner, figures, Y = found
-    (_, n), lanes, dtype = X.shape, driven.shape[2], driven.dtype
-    rows = filled(n)
-    x, before = np.zeros((rows, lanes), dtype), np.zeros((rows, lanes), dtype)
-    slope, y = np.ones((rows, lanes), dtype), np.zeros((filled(len(C)), lanes), dtype)
-    history = room_for_history(rows, x)
-    for t in range(number, len(driven), of):
-        first, drive, of_D = t * lanes, driven[t, :rows], driven[t, rows:]
-        if len(start):
-            load_samples(start, first, x)
-        else:
-            begin(drive, limits.phi, slope, x)
-        count, x, before, ended = settle(
-            of_tiles(right, left.T), drive, slope, limits, limits.tol, FIRST, x, before, history
-        )
-        note(ended, count, figures, first)
-        _note_inner(right, x, inner, first)
-        store_samples(x, X, first)
-        affine(C.T, x, of_D, y)
-        store_samples(y, Y, first)
-
-
-@compiled()
-def _pull_tiles(C: Any, grad: Any, driven: Any, sizes: Any, V: Any, number: int, of: int) -> None:
-    """driven = Cᵀ grad, its largest entry in each tile, and grad in the last rows of V."""
-    (q, n), lanes = C.shape, driven.shape[2]
-    g, zeros = np.zeros((q, lanes), C.dtype), np.zeros((filled(n), lanes), C.dtype)
-    for t in range(number, len(driven), of):
-        load_samples(grad, t * lanes, g)
-        store(g, V[n:], t * lanes)
-        affine(C, g, zeros, driven[t])
-        sizes[t] = largest(driven[t])
-
-
-@compiled()
-def _adjoint_tiles(given: Any, found: Any, number: int, of: int) -> None:
-    """The adjoint equilibria of the tiles `driven`, which are solved in units of the number `scale`
-    so that no square in them is too large or too small for the number format."""
-    adjoint, forward, arguments, factor, X, limits, tol, scale, phi, driven = given
-    V, samples, products, figures = found
-    (_, n), lanes, dtype = X.shape, driven.shape[2], driven.dtype
-    rows = filled(n)
-    x, before = np.zeros((rows, lanes), dtype), np.zeros((rows, lanes), dtype)
-    slope, history = np.zeros((rows, lanes), dtype), room_for_history(rows, x)
-    for t in range(number, len(driven), of):
-        first, drive = t * lanes, driven[t]
-        load_samples(X, first, x)
-        if phi[0] < 0:
-            for i in range(n):
-                for s in range(lanes):
-                    slope[i, s] = 1 if x[i, s] > 0 else phi[1]
-        else:
-            if len(arguments):
-                linear_image(forward, arguments[t, :rows], x, slope)
-            slope_of_tile(slope, x, phi[0])
-        scaled(drive, drive.dtype.type(1) / scale)
-        begin(drive, limits.phi, slope, x)
-        count, x, before, ended = settle(
-            adjoint, drive, slope, limits, tol / scale, FIRST, x, before, history
-        )
-        scaled(x, scale)
-        for s in range(lanes):
-            ended.residual[s] *= scale
-            ended.bound[s] *= scale
-        note(ended, count, figures, first)
-        _note_inner(factor, x, products, first)
-        store(x, V[:n], first)
-        store_samples(x, samples, first)
-
-
-@compiled()
-def scaled(x: Any, by: Any) -> None:
-    flat = x.ravel()
-    for i in range(flat.size):
-        flat[i] *= by
-
-
-@compiled()
-def _note_inner(factor: Any, x: Any, inner: Any, first: int) -> None:
-    """Write down the product of a tile and A's inner factor, if A has one."""
-    if len(inner):
-        product = np.zeros((filled(len(inner)), x.shape[1]), x.dtype)
-        add_product(factor, x, _START, len(product), product)
-        store(product, inner, first)
-
-
-@compiled()
-def _outer_tiles(W: Any, source: Any, upper: Any, lower: Any, number: int, of: int) -> None:
-    """upper (n, p) and lower (q, p) = W source, for W (n + q, m) and source (m, p)."""
-    (m, p), lanes, n = source.shape, TILE_BYTES // source.itemsize, len(upper)
-    tiles = -(-p // lanes)
-    end = (number + 1) * tiles // of
-    room = np.zeros((_TILES, min(m, _DEPTH), lanes), source.dtype)
-    for left in range(number * tiles // of, end, _TILES):
-        x = room[: min(_TILES, end - left)]
-        for k in range(0, max(m, 1), _DEPTH):  # once at least: the sum of no samples is 0
-            some, weights = source[k : k + _DEPTH], W[:, k : k + _DEPTH]
-            for t in range(len(x)):
-                load(some, (left + t) * lanes, x[t])
-            _add_panels(weights[:n], x, upper, left * lanes, k > 0)
-            _add_panels(weights[n:], x, lower, left * lanes, k > 0)
-
-
-@compiled()
-def _add_panels(W: Any, x: Any, target: Any, first: int, again: bool) -> None:
-    """target = W x for the tiles x (count, m, lanes), its columns from `first` on; += if again."""
-    lanes, (rows, columns) = TILE_BYTES // x.itemsize, target.shape
-    sums = np.zeros((_PANEL, lanes), x.dtype)
-    for panel in range(0, rows, _PANEL):
-        part, weights = target[panel : panel + _PANEL], W[panel : panel + _PANEL].T
-        for t in range(len(x)):
-            left = first + t * lanes
-            whole = len(part) // ROWS * ROWS if left + lanes <= columns else 0
-            own = part[:, left : left + lanes]
-            if again:
-                add_product(weights, x[t], _START, whole, own)
-            else:
-                product(weights, x[t], _START, whole, own)
-            if whole < len(part):  # what does not fill a tile
-                sums[:] = 0
-                if again:
-                    load(part, left, sums)
-                add_product(weights, x[t], whole, filled(len(part)), sums)
-                store(sums[whole:], part[whole:], left)
+def _filled(n: int) -> int:
+    return -(-n // ROWS) * ROWS

@@ -1,41 +1,21 @@
-"""How large the rows of a matrix are, in one pass over it."""
+"""Whether a matrix is within a ball of ‖A‖∞, in one pass over it."""
 
 from __future__ import annotations
 
-from typing import Any
+from torch import Tensor
 
-import numpy as np
-
-from idl_core.kernels.numba.addresses import at
-from idl_core.kernels.numba.compiled import compiled
+from idl_core.kernels.numba.memory import addressable, is_watched
+from idl_core.kernels.numba.support import NUMBERS, programs, why_not
 
 
-@compiled()
-def rows_within(address: int, shape: Any, radius: float, like: Any) -> bool:
-    """Whether no row of the contiguous matrix has a larger sum of magnitudes than `radius`."""
-    A = at(address, shape, like)
-    sums = np.empty(shape[0], A.dtype)
-    for i in range(shape[0]):
-        sums[i] = _sum(A[i])
-    return bool((sums <= radius).all())
-
-
-@compiled()
-def columns_within(address: int, shape: Any, radius: float, like: Any) -> bool:
-    """The same of columns."""
-    A = at(address, shape, like)
-    sums = np.zeros(shape[1], A.dtype)
-    for i in range(shape[0]):
-        for j in range(shape[1]):
-            sums[j] += abs(A[i, j])
-    return bool((sums <= radius).all())
-
-
-# In any order: in the one that is written it cannot be summed up by vectors.
-@compiled(fastmath={"reassoc"})
-def _sum(row: Any) -> Any:
-    # By index: what iterates over the entries themselves is not summed up by vectors either.
-    total = row.dtype.type(0)
-    for j in range(row.size):
-        total += abs(row[j])
-    return total
+def rows_within(A: Tensor, radius: float) -> bool:
+    """Whether no row of A sums up to more in magnitude; False too where it is not known here."""
+    number = NUMBERS.get(A.dtype)
+    if number is None or not addressable(A) or is_watched() or why_not() is not None:
+        return False
+    rows, columns = A.shape
+    if A.is_contiguous():
+        return programs().norm.rows_within(A.data_ptr(), (rows, columns), radius, number(0))
+    if A.T.is_contiguous():
+        return programs().norm.columns_within(A.data_ptr(), (columns, rows), radius, number(0))
+    return False

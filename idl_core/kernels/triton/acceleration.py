@@ -3,6 +3,12 @@
 The step is Anderson's of window 2, for each sample (row) on its own: Walker and Ni, "Anderson
 acceleration for fixed-point iterations", SINUM 49 (2011), in the form with differences. A sample
 whose residual has grown takes a plain Picard step. Every tensor is float32, rows are samples.
+
+A loop carries the last differences of images and residuals, not two images and residuals each of
+which would only be handed on: every value that a loop carries is computed in each iteration.
+Triton's front end carries a name through a loop where its value at the end of the body is not the
+one at entry. A name that takes over another's value (r2 = r1) is therefore lost where both begin as
+one value, and nothing says so; `tests/kernels/test_ttir.py` looks for what is carried.
 """
 
 from __future__ import annotations
@@ -68,20 +74,20 @@ def largest(magnitude):
 
 
 @triton.jit
-def products(r0, r1, r2):
-    """What the mix of the last three residuals r0, r1, r2 is decided by, of each row."""
-    new = r0 - r1
+def products(r0, new, old):
+    """What the mix is decided by, of each row: of the residual r0, its difference to the one
+    before, and the difference before that."""
     return (
-        tl.sum((r1 - r2) * new, 1),
+        tl.sum(old * new, 1),
         tl.sum(new * new, 1),
-        tl.sum((r1 - r2) * r0, 1),
+        tl.sum(old * r0, 1),
         tl.sum(new * r0, 1),
     )
 
 
 @triton.jit
-def mix(old_old, old_new, new_new, old_r, new_r, count, plain):
-    """Weights (w_new, w_old) that minimise |r0 - w_new (r0 - r1) - w_old (r1 - r2)| of each row.
+def mix(old_old, old_new, new_new, old_r0, new_r0, count, plain):
+    """Weights (w_new, w_old) that minimise |r0 - w_new new - w_old old| of each row.
 
     Both are 0, a plain Picard step, where there is no history yet and in the rows marked `plain`.
     """
@@ -92,8 +98,8 @@ def mix(old_old, old_new, new_new, old_r, new_r, count, plain):
     ratio = tl.where(has_old, old_new / old, 0.0)
     rest = new_new * RIDGE - old_new * ratio
     has_new = (count >= 1) & (rest > 0)
-    w_new = tl.where(has_new, (new_r - old_r * ratio) / tl.where(has_new, rest, 1.0), 0.0)
-    w_old = tl.where(has_old, old_r / old - ratio * w_new, 0.0)
+    w_new = tl.where(has_new, (new_r0 - old_r0 * ratio) / tl.where(has_new, rest, 1.0), 0.0)
+    w_old = tl.where(has_old, old_r0 / old - ratio * w_new, 0.0)
     safe = (tl.abs(w_new) < float("inf")) & (tl.abs(w_old) < float("inf")) & (plain == 0)
     return tl.where(safe, w_new, 0.0), tl.where(safe, w_old, 0.0)
 
@@ -126,21 +132,27 @@ def still_open(residual, limit, real):
 
 
 @triton.jit
-def advance(x, g0, g1, g2, r1, r2, old_old, best, count, tol, real):
+def advance(x, g0, g1, r1, old_g, old_r, old_old, best, count, tol, real):
     """From the iterate x and its image g0 to the next iterate, for rows that fit on chip.
 
+    Args:
+        g1, r1: the image and the residual before.
+        old_g, old_r: their differences to the ones before them, and <old_r, old_r> in old_old.
+        best: the smallest size of a residual so far.
+
     Returns:
-        The next iterate, in which a row that is done stands still until its tile is; the residuals
-        r0 and their <r0 - r1, r0 - r1>; the best size of one so far; their sizes, the bounds on
-        these, and which rows go on.
+        The next iterate, in which a row that is done stands still until its tile is; the residual
+        r0; the differences g0 - g1 and r0 - r1, and the square of the latter; the best size so far;
+        the sizes of r0, the bounds on these, and which rows go on.
     """
     r0 = g0 - x
+    new_g, new_r = g0 - g1, r0 - r1
     residual = largest(tl.abs(r0))
     limit = bound(largest(tl.abs(g0)), tol)
     going = still_open(residual, limit, real)
-    old_new, new_new, old_r, new_r = products(r0, r1, r2)
+    old_new, new_new, old_r0, new_r0 = products(r0, new_r, old_r)
     plain = (residual > 2 * best).to(tl.int32)
-    w_new, w_old = mix(old_old, old_new, new_new, old_r, new_r, count, plain)
-    faster = g0 - w_new[:, None] * (g0 - g1) - w_old[:, None] * (g1 - g2)
+    w_new, w_old = mix(old_old, old_new, new_new, old_r0, new_r0, count, plain)
+    faster = g0 - w_new[:, None] * new_g - w_old[:, None] * old_g
     x = tl.where(going[:, None], faster, x)
-    return x, r0, new_new, tl.minimum(best, residual), residual, limit, going
+    return x, r0, new_g, new_r, new_new, tl.minimum(best, residual), residual, limit, going

@@ -45,8 +45,8 @@ def shared_memory(device: torch.device) -> int:
     """Bytes of shared memory that one program may take."""
     if device.type != "cuda":
         return _SHARED
-    of_card: int = torch.cuda.get_device_properties(device).shared_memory_per_block_optin
-    return of_card
+    card: Any = torch.cuda.get_device_properties(device)  # not in the stubs of every torch
+    return int(card.shared_memory_per_block_optin)
 
 
 def padded(size: int) -> int:

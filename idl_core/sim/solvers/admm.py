@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from idl_core.sim.memory import require, solve_bytes
-from idl_core.sim.solvers.admm_rows import ADMMSettings, OnCheck, RowAnswers
+from idl_core.sim.regenerated_states import regenerated
+from idl_core.sim.solvers.alternating_direction.loop import ADMMSettings, OnCheck, RowAnswers
+from idl_core.sim.solvers.alternating_direction.presolve import Presolve
 from idl_core.sim.solvers.base import (
     Array,
     BaseSolver,
@@ -24,12 +26,10 @@ from idl_core.sim.solvers.base import (
     kappa_of,
     within_ball,
 )
-from idl_core.sim.solvers.elastic import Penalty, check_penalty_options, objectives
-from idl_core.sim.solvers.gram import Gram
-from idl_core.sim.solvers.regenerated_states import regenerated
-from idl_core.sim.solvers.report import BlockReport, Rows, SolveProgress, SolveReport
-from idl_core.sim.solvers.row_blocks import LiveColumns
-from idl_core.sim.solvers.row_problem import ROUNDING
+from idl_core.sim.solvers.problem.gram import Gram
+from idl_core.sim.solvers.problem.penalty import Penalty, check_penalty_options, objectives
+from idl_core.sim.solvers.problem.report import BlockReport, Rows, SolveProgress, SolveReport
+from idl_core.sim.solvers.problem.row_problem import ROUNDING
 
 
 class ADMMSolver(BaseSolver):
@@ -169,14 +169,14 @@ class ADMMSolver(BaseSolver):
     ) -> tuple[Array, Array]:
         """The rows of one block, with its report."""
         n, penalty = len(states.X), self.penalty(block)
-        live = LiveColumns(gram, n, kappa, penalty)
+        presolved = Presolve(gram, n, kappa, penalty)
         z = torch.from_numpy(np.ascontiguousarray(target)).to(data.device, self.dtype)
         size = self.batch_feature_size or max(len(z), 1)
         parts = []
         for first in range(0, len(z), size):
             part = z[first : first + size]
             watch = self._watch(block, len(z), first)
-            parts.append(live.solve(part @ data, (part * part).sum(1), self.settings, watch))
+            parts.append(presolved.solve(part @ data, (part * part).sum(1), self.settings, watch))
         return finish(self, block, parts, states, target, kappa, started)
 
     def _watch(self, block: str, rows: int, before: int) -> OnCheck:

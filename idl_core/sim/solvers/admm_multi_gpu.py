@@ -15,14 +15,14 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
+from idl_core.sim.regenerated_states import regenerated
 from idl_core.sim.solvers.admm import ADMMSolver, finish
-from idl_core.sim.solvers.admm_launch import launch
-from idl_core.sim.solvers.admm_rows import RowAnswers
+from idl_core.sim.solvers.alternating_direction.loop import RowAnswers
 from idl_core.sim.solvers.base import Array, States, Weights, device_of, kappa_of
-from idl_core.sim.solvers.regenerated_states import regenerated
-from idl_core.sim.solvers.report import SolveReport
-from idl_core.sim.solvers.sharded_gram import Samples
-from idl_core.sim.solvers.sharded_solve import Job, sharded_solve
+from idl_core.sim.solvers.distributed.launch import launch
+from idl_core.sim.solvers.distributed.moments import Samples
+from idl_core.sim.solvers.distributed.solve import Job, sharded_solve
+from idl_core.sim.solvers.problem.report import SolveReport
 
 
 class ADMMMultiGPUSolver(ADMMSolver):

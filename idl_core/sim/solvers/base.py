@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from idl_core.sim.solvers.report import OnProgress, SolveReport
+from idl_core.sim.solvers.problem.report import OnProgress, SolveReport
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Weights = tuple[Array, Array, Array, Array]

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from idl_core.sim.regenerated_states import regenerated
 from idl_core.sim.solvers.base import (
     Array,
     BaseSolver,
@@ -22,9 +23,8 @@ from idl_core.sim.solvers.base import (
     kappa_of,
     within_ball,
 )
-from idl_core.sim.solvers.elastic import Penalty, check_penalty_options, objectives
-from idl_core.sim.solvers.regenerated_states import regenerated
-from idl_core.sim.solvers.report import BlockReport, SolveProgress, SolveReport
+from idl_core.sim.solvers.problem.penalty import Penalty, check_penalty_options, objectives
+from idl_core.sim.solvers.problem.report import BlockReport, SolveProgress, SolveReport
 
 
 class InfeasibleMatch(ValueError):

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from idl_core.sim.regenerated_states import regenerated
 from idl_core.sim.solvers.base import Array, BaseSolver, States, Weights, drop_small
-from idl_core.sim.solvers.elastic import Penalty, objectives
-from idl_core.sim.solvers.regenerated_states import regenerated
-from idl_core.sim.solvers.report import BlockReport, SolveReport
+from idl_core.sim.solvers.problem.penalty import Penalty, objectives
+from idl_core.sim.solvers.problem.report import BlockReport, SolveReport
 
 
 def least_squares(X: Array, U: Array, target: Array, tol: float) -> tuple[Array, Array]:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from idl_core.sim.regenerated_states import regenerated
 from idl_core.sim.solvers.base import (
     Array,
     BaseSolver,
@@ -20,10 +21,9 @@ from idl_core.sim.solvers.base import (
     kappa_of,
     within_ball,
 )
-from idl_core.sim.solvers.elastic import Penalty, objectives
 from idl_core.sim.solvers.least_square import least_squares
-from idl_core.sim.solvers.regenerated_states import regenerated
-from idl_core.sim.solvers.report import BlockReport, SolveProgress, SolveReport
+from idl_core.sim.solvers.problem.penalty import Penalty, objectives
+from idl_core.sim.solvers.problem.report import BlockReport, SolveProgress, SolveReport
 from idl_core.wellposed import project_rows
 
 

@@ -1,0 +1,1 @@
+"""One file a command: `idl X` is X.py here."""

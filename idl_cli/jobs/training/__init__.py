@@ -1,0 +1,1 @@
+"""Training one model: its components, the fit, several processes."""

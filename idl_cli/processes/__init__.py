@@ -1,0 +1,1 @@
+"""Devices, ranks, workers and signals."""

@@ -1,0 +1,108 @@
+"""The decorator of what numba compiles here, and where that is kept on disk.
+
+numba's own cache looks at a function's file alone, so that a changed function in another file,
+which was compiled into it, would go unnoticed; and of two processes that compile at once, one may
+leave an index that takes the code of one type for that of another. Where it cannot be kept (of a
+folder that cannot be written, a full disk), what was compiled runs all the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import pickle
+import warnings
+from collections.abc import Callable, Iterator
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from numba import njit
+from numba.core.caching import FunctionCache, IndexDataCacheFile
+
+
+def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """`numba.njit` without Python's lock, with numba's options; kept for the next process."""
+
+    def compile_when_called(function: Callable[..., Any]) -> Any:
+        dispatcher = njit(nogil=True, **options)(function)
+        try:
+            dispatcher._cache = _Cache(function)
+        except (OSError, RuntimeError) as error:  # RuntimeError: no folder can be written
+            _warn_not_kept(str(error))
+        return dispatcher
+
+    return compile_when_called
+
+
+# Of a file that was cut short, or is another user's: as if it were not there.
+_NOT_READ = (OSError, EOFError, pickle.UnpicklingError)
+
+
+class _Cache(FunctionCache):
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        self._cache_file = _CacheFile(self._cache_path, self._impl.filename_base, _sources())
+
+    def load_overload(self, *arguments: Any) -> Any:
+        try:
+            return super().load_overload(*arguments)
+        except _NOT_READ:
+            return None
+
+    def save_overload(self, *arguments: Any) -> None:
+        try:
+            super().save_overload(*arguments)
+        except OSError as error:
+            _warn_not_kept(f"{self._cache_path}: {error.strerror or error}")
+
+
+class _CacheFile(IndexDataCacheFile):
+    """An index and the code it names, read and written by one process at a time."""
+
+    def load(self, key: Any) -> Any:
+        with self._alone():
+            return super().load(key)
+
+    def save(self, key: Any, data: Any) -> None:
+        with self._alone():
+            try:
+                super().save(key, data)
+            except OSError:
+                # The index may name a file that was not written, or one of other code.
+                with contextlib.suppress(OSError):
+                    Path(self._index_path).unlink()
+                raise
+
+    def _load_index(self) -> Any:
+        try:
+            return super()._load_index()
+        except _NOT_READ:
+            return {}
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(OSError):  # a file system without locks, another user's file
+                path = Path(self._cache_path) / "idl_compiled.lock"
+                fcntl.flock(stack.enter_context(open(path, "a")), fcntl.LOCK_EX)
+            yield
+
+
+@cache
+def _warn_not_kept(why: str) -> None:
+    """Warn, once for each reason, that the next process will compile anew."""
+    warnings.warn(
+        f"what numba compiles cannot be kept on disk, and is compiled in each process: {why}. "
+        "NUMBA_CACHE_DIR names another folder.",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+
+
+@cache
+def _sources() -> str:
+    """A digest of all that may have been compiled into a function of this folder."""
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    return sha256(b"".join(file.read_bytes() for file in files)).hexdigest()

@@ -1,0 +1,1 @@
+"""ADMM on all rows, with an active-set method that ends it."""

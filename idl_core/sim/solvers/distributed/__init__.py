@@ -1,0 +1,1 @@
+"""One solve shared by several processes: samples for the moments, rows for the solve."""

@@ -1,0 +1,1 @@
+"""A primal-dual interior-point method in the low-curvature subspace or in the row space."""

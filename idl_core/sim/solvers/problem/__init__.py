@@ -1,0 +1,1 @@
+"""The convex problem of a row: objective, dual bound, incumbent; and what a solve reports."""
