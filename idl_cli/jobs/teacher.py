@@ -16,8 +16,8 @@ from idl_cli.config.train_config import TrainConfig
 from idl_cli.errors import InputError
 from idl_cli.jobs.job import Job
 from idl_cli.jobs.resume import Continuation
-from idl_cli.jobs.training.components import ConfiguredTraining, build_components
 from idl_cli.jobs.training.fit_and_test import TrainingContext, fit_and_test
+from idl_cli.jobs.training.setup import TrainingSetup, set_up_training
 from idl_cli.processes.devices import choose_devices
 from idl_cli.processes.stop_signals import Interrupted, StopSignals
 from idl_cli.record.checkpoints import (
@@ -38,18 +38,18 @@ class Teacher:
 
     Attributes:
         config: what it is.
-        components: its data and task; its model is `network`.
+        setup: its data and task; its model is `network`.
         trained_in: folder of its run; None where it is yet to be trained.
     """
 
     config: MLPConfig | CNNConfig
-    components: ConfiguredTraining
+    setup: TrainingSetup
     trained_in: Path | None
 
     @property
     def network(self) -> nn.Module:
         """The network itself."""
-        return self.components.model
+        return self.setup.model
 
 
 def find_teacher(
@@ -71,8 +71,8 @@ def find_teacher(
     if not isinstance(config.teacher, RunConfig):
         trained = None if begin.old is None else resumed_checkpoint(begin.old / "teacher")
         training = _training(config, config.teacher)
-        components = build_components(training, devices[0], screen.loading, trained, screen.say)
-        return begin, Teacher(config.teacher, components, None)
+        setup = set_up_training(training, devices[0], screen.loading, trained, screen.say)
+        return begin, Teacher(config.teacher, setup, None)
     run = existing_run(config.teacher.run, key="teacher=")
     recorded = recorded_config(run)
     model = recorded.teacher if isinstance(recorded, SimConfig) else recorded.model
@@ -89,16 +89,16 @@ def find_teacher(
         config = dataclasses.replace(config, data=recorded.data)
     folder = run / ("teacher" if isinstance(recorded, SimConfig) else "checkpoints")
     checkpoint, training = chosen_checkpoint(folder, "best"), _training(config, model)
-    components = build_components(training, devices[0], screen.loading, checkpoint, screen.say)
-    load_checkpoint(components.model, checkpoint, run)
-    return dataclasses.replace(begin, config=config), Teacher(model, components, run)
+    setup = set_up_training(training, devices[0], screen.loading, checkpoint, screen.say)
+    load_checkpoint(setup.model, checkpoint, run)
+    return dataclasses.replace(begin, config=config), Teacher(model, setup, run)
 
 
 def teacher_checkpoints(teacher: Teacher, directory: RunDirectory) -> CheckpointFolder | None:
     """The checkpoints of its training in this run; None where it is an earlier run."""
     if teacher.trained_in is not None:
         return None
-    return checkpoint_folder(directory.teacher, teacher.config, teacher.components.dataset)
+    return checkpoint_folder(directory.teacher, teacher.config, teacher.setup.dataset)
 
 
 def train_teacher(
@@ -113,14 +113,14 @@ def train_teacher(
 
     Raises: InputError, RunFailed, Interrupted.
     """
-    components = teacher.components
+    setup = teacher.setup
     checkpoints = teacher_checkpoints(teacher, directory)
     if checkpoints is None:
-        trainer = components.config.trainer
+        trainer = setup.config.trainer
         return evaluate(
-            components.model,
-            components.dataset.test,
-            components.task,
+            setup.model,
+            setup.dataset.test,
+            setup.task,
             trainer.eval_batch_size,
             trainer.precision,
         )
@@ -132,7 +132,7 @@ def train_teacher(
         forecast=directory.figures / "unused",  # only series have a forecast to draw
         resume=resume,
     )
-    outcome = fit_and_test(components, context)
+    outcome = fit_and_test(setup, context)
     result, summary = outcome.result, job.summary
     summary.epochs, summary.steps = result.progress.epoch, result.progress.step
     summary.train, summary.val = result.train, result.val

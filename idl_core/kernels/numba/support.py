@@ -15,9 +15,6 @@ from idl_core.equilibrium.solution import ROUNDING_UNITS
 from idl_core.equilibrium.solvers import Picard, Solver
 from idl_core.kernels.numba.memory import addressable, is_watched
 
-# Iterations beyond which acceleration is worth its overhead.
-_SLOW = 64
-
 Finish = Activation | Tensor
 """What follows an affine map: φ, or the slopes that stand for it in an adjoint."""
 
@@ -66,14 +63,15 @@ class _Programs(NamedTuple):
     dense: ModuleType
     model: ModuleType
     norm: ModuleType
+    samples: ModuleType
 
 
 @cache
 def programs() -> _Programs:
     """What needs numba, imported when it is first used."""
-    from idl_core.kernels.numba.programs import dense, model, norm, picard, sequence
+    from idl_core.kernels.numba.programs import dense, model, norm, picard, samples, sequence
 
-    return _Programs(picard, sequence, dense, model, norm)
+    return _Programs(picard, sequence, dense, model, norm, samples)
 
 
 def below(finish: Finish) -> float:
@@ -88,7 +86,5 @@ def limits(solver: Picard, below: float, dtype: torch.dtype, relative: bool) -> 
     """How the programs iterate, in numbers of the arrays' type."""
     number = NUMBERS[dtype]
     rounding = ROUNDING_UNITS * torch.finfo(dtype).eps
-    most = min(solver.max_iter, _SLOW)
-    return programs().picard.Limits(
-        number(solver.tol), relative, number(rounding), most, number(below)
-    )
+    given = number(solver.tol), relative, number(rounding), solver.max_iter, number(below)
+    return programs().picard.Limits(*given, solver.then is not None)

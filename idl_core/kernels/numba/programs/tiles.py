@@ -9,6 +9,7 @@ Importing this module needs numba. What it compiles is cached on disk.
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 
 from llvmlite import ir
@@ -202,9 +203,10 @@ def store_samples(tile: Any, target: Any, first: int) -> None:
 
 @compiled()
 def largest(x: Any) -> Any:
-    """max|x| of a tile; what is not a number does not count."""
-    flat = x.ravel()
-    result = x.dtype.type(0)
+    """max|x| of a tile; what is not finite does not count."""
+    flat, nothing = x.ravel(), x.dtype.type(0)
+    result = nothing
     for i in range(flat.size):
-        result = max(result, abs(flat[i]))
+        size = abs(flat[i])
+        result = max(result, size if size < inf else nothing)
     return result

@@ -19,7 +19,7 @@ import wandb
 from idl_cli.record.loggers.metrics_file import MetricsLogger
 from idl_core.training import Callback, Checkpoint, CheckpointFolder, Plan, Progress
 
-from .conftest import Idl
+from ..conftest import Idl
 
 
 @pytest.fixture

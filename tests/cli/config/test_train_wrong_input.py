@@ -14,7 +14,7 @@ import yaml
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from .conftest import Idl
+from ..conftest import Idl
 
 # what is typed, and what the line must say of it
 WRONG = [
