@@ -209,15 +209,21 @@ class ImplicitFunction:
         dtype, working = Z.dtype, torch.promote_types(Z.dtype, torch.float32)
         with torch.autocast(Z.device.type, enabled=False):
             A = Affine(*(None if M is None else M.to(working) for M in A))  # type: ignore[arg-type]
-            Z = Z.to(working)
-
-            def step(X: Tensor) -> Tensor:
-                return self.phi((Z + _product(X, A)).to(dtype)).to(working)
-
+            Z, phi = Z.to(working), self._phi_in(working)
             start = Z.detach() if X0 is None else X0.to(working)
-            solution = fixed_point(step, start, self.solver, Implicit(self.adjoint_solver))
+            solution = fixed_point(
+                lambda X: phi(Z + _product(X, A)), start, self.solver, Implicit(self.adjoint_solver)
+            )
         report.forward = solution.with_value(solution.value.detach())
         return solution.value.to(dtype)
+
+    def _phi_in(self, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+        """φ with its parameters, where it is a module, in the precision of a solve."""
+        module = self.phi_module
+        if module is None:
+            return self.phi
+        named = {name: value.to(dtype) for name, value in module.named_parameters()}
+        return lambda X: torch.func.functional_call(module, named, (X,))
 
     def predict(
         self,

@@ -182,9 +182,9 @@ class ImplicitModel(nn.Module):
         small_enough = not self.is_low_rank or (self.rank or 0) <= given[0]
         if features != given[1] or not untouched or not small_enough:
             orders = (
-                f"; ImplicitModel{given} is in the order input_dim, output_dim, hidden_dim or, where "
-                "the first batch has as many features as the second says, hidden, input, output: "
-                "sizes by name leave no doubt"
+                f"; ImplicitModel{given} is in the order input_dim, output_dim, hidden_dim or, "
+                "where the first batch has as many features as the second says, hidden, input, "
+                "output: sizes by name leave no doubt"
             )
             raise ValueError(
                 f"inputs have {features} features a sample; the model takes {self.input_dim}"
