@@ -47,6 +47,15 @@ class ImplicitModel(nn.Module):
         ValueError: a size or setting out of range.
     """
 
+    A: nn.Parameter
+    L: nn.Parameter
+    R: nn.Parameter
+    B: nn.Parameter
+    C: nn.Parameter
+    D: nn.Parameter | None
+    phi: nn.Module
+    _named: bool  # the sizes were, or a batch has told their order
+
     def __new__(cls, *sizes: Any, **options: Any) -> ImplicitModel:
         model = super().__new__(cls)
         # A subclass may have an order of its own.
