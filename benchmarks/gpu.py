@@ -1,6 +1,6 @@
-"""The fused kernels on a GPU against torchidl and torchdeq: forward + backward, CUDA events.
+"""The Triton kernels on a GPU against torchidl and torchdeq: forward + backward, CUDA events.
 
-    python benchmarks/gpu.py [--rounds N]
+    python benchmarks/gpu.py [--rounds N] [--ceilings]
 
 What the card does at most, matrix products and copies, and one row a case: median milliseconds of
 ours with kernel=triton, with kernel=torch and with auto's choice, and of each peer, all taken in
@@ -189,9 +189,13 @@ def show(
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--ceilings", action="store_true", help="only what the card does at most")
     arguments = parser.parse_args()
     if not torch.cuda.is_available():
         print("no CUDA GPU that torch can use: there is nothing to time here.")
+        return 0
+    if arguments.ceilings:
+        ceilings(min(arguments.rounds, 20))
         return 0
     require("torchidl", "torchdeq", "triton")
     # The table shows residuals; the peers warn at every step that stops short.

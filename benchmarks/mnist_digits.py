@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from idl_datasets import Normalisation, Split, default_root
-from idl_datasets.idx import read_idx
+from idl_datasets.pictures.idx import read_idx
 
 TRAIN_SIZE = 8_000
 _IMAGES, _LABELS = "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"

@@ -3,11 +3,11 @@
 from .dataset import Dataset
 from .errors import DatasetError
 from .normalisation import Normalisation
-from .registry import default_root, is_ready, load, names, needs_path
-from .series import SeriesDataset
+from .registry import default_root, embedded_like, is_ready, load, names, needs_path
+from .series.windows import SeriesDataset
 from .split import Split
-from .text import TextDataset, TextSplit
-from .tokenizer import CharacterTokenizer, Tokenizer, tokenizer_from_state
+from .texts.text import TextDataset, TextSplit
+from .texts.tokenizer import CharacterTokenizer, Tokenizer, tokenizer_from_state
 
 __all__ = [
     "CharacterTokenizer",
@@ -20,6 +20,7 @@ __all__ = [
     "TextSplit",
     "Tokenizer",
     "default_root",
+    "embedded_like",
     "is_ready",
     "load",
     "names",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 import torch
@@ -22,6 +22,8 @@ class Dataset:
     input_shape: the shape of one sample; pictures are (channels, height, width)
     output_dim: the number of classes, or of regression targets
     class_names: one a class, in the order of the labels; () for regression
+    digest: of the content, before the validation cut: the same wherever the same data lie
+    notes: what was done to the user's data that they may not expect, a line each
     """
 
     name: str
@@ -32,6 +34,8 @@ class Dataset:
     input_shape: tuple[int, ...]
     output_dim: int
     class_names: tuple[str, ...]
+    digest: str = field(kw_only=True)
+    notes: tuple[str, ...] = field(default=(), kw_only=True)
 
     @property
     def normalisation(self) -> Normalisation:

@@ -50,8 +50,8 @@ def _do_it_by_hand(
     names = ", ".join(file.filename for file in files)
     source = files[0].urls[0].rpartition("/")[0] + "/"
     return DatasetError(
-        f"{request.name}: {folder} lacks {names} ({why}): download from {source} into that folder, "
-        "or use data=digits, which needs no download."
+        f"{request.name}: {folder} lacks {names} ({why}): download from {source} into that folder"
+        f"{request.other_data}."
     )
 
 

@@ -14,9 +14,12 @@ class DatasetError(ValueError):
 
 
 def close_match(word: str, choices: Iterable[str]) -> str:
-    """` Did you mean 'x'?` where one of `choices` is close to `word`, else an empty string."""
-    matches = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.6)
-    return f" Did you mean '{matches[0]}'?" if matches else ""
+    """` Did you mean 'x'?` where one of `choices` is close to `word`, case apart; else nothing."""
+    plain: dict[str, str] = {}
+    for choice in choices:  # the first of those that differ in case alone
+        plain.setdefault(choice.casefold(), choice)
+    matches = difflib.get_close_matches(word.casefold(), list(plain), n=1, cutoff=0.6)
+    return f" Did you mean '{plain[matches[0]]}'?" if matches else ""
 
 
 def reason(error: BaseException) -> str:

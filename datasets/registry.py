@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import platformdirs
 
-from .arrays import ARRAYS
-from .cifar10 import CIFAR10
+from .arrays.npz import ARRAYS
 from .dataset import Dataset
-from .digits import DIGITS
 from .errors import DatasetError, close_match, reason
-from .image_folder import IMAGE_FOLDER
-from .mnist import FASHION_MNIST, MNIST
+from .pictures.cifar10 import CIFAR10
+from .pictures.digits import DIGITS
+from .pictures.image_folder import IMAGE_FOLDER
+from .pictures.mnist import FASHION_MNIST, MNIST
+from .series.spiky import SPIKY
+from .series.time_series import TIME_SERIES
 from .source import Progress, Request, Source, silent
-from .spiky import SPIKY
-from .text import PYDOC, SHAKESPEARE, TEXT
-from .time_series import TIME_SERIES
+from .texts.text import PYDOC, SHAKESPEARE, TEXT
 
 SOURCES: dict[str, Source] = {
     "digits": DIGITS,
@@ -43,6 +44,7 @@ def load(
     path: str | os.PathLike[str] | None = None,
     download: bool = True,
     progress: Progress = silent,
+    class_names: Sequence[str] | None = None,
     **options: object,
 ) -> Dataset:
     """The data set `name` in memory, on the CPU, divided into train, validation and test.
@@ -53,6 +55,8 @@ def load(
     path: the user's own data, for the data sets that take it
     download: whether absent files may be fetched
     progress: told about what takes long (downloads, decoding)
+    class_names: of the model that the data are for: labels count these, matched by name, and some
+        of them may be absent; None: the classes are those of the data
     options: of the data set alone (the look-back of a series, the tokenizer of a text); None is
         as if it were not given
 
@@ -84,6 +88,8 @@ def load(
         download=download,
         progress=progress,
         options=given,
+        class_names=tuple(class_names) if class_names else None,
+        alternatives=tuple(other for other in embedded_like(name) if other != name),
     )
     try:
         return source.load(request)
@@ -99,6 +105,12 @@ def names() -> dict[str, str]:
 def needs_path(name: str) -> bool:
     """Whether the data set is the user's own, given by `path`."""
     return _source(name).needs_path
+
+
+def embedded_like(name: str) -> list[str]:
+    """The data sets of the same kind as `name` (pictures, series, text) that need no file."""
+    kind = _source(name).kind
+    return [other for other, source in SOURCES.items() if source.embedded and source.kind == kind]
 
 
 def is_ready(name: str, root: str | os.PathLike[str] | None = None) -> bool:

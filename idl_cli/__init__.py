@@ -1,1 +1,1 @@
-"""The command line of idl: one file a command. Hydra, rich and wandb live here and nowhere else."""
+"""The command line of idl. Hydra, rich and wandb live here and nowhere else."""

@@ -1,4 +1,4 @@
-"""Errors that are told to the user in one clear line, without a traceback."""
+"""Errors that the user reads as one line, without a traceback."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Entry point of `idl`: picks the command and turns what it raises into the exit code.
+"""Entry point of `idl`: runs the command, and turns its errors into one line and an exit code.
 
 Nothing heavy is imported here: `idl --help` must answer at once, so a command's module is imported
 only when that command runs.

@@ -1,4 +1,4 @@
-"""Settings as a user types them: spelled for Hydra, and for the shell."""
+"""`key=value` quoted as Hydra and the shell need it, to be shown in messages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _PLAIN = re.compile(r"(?!(null|true|false|nan|inf)$)(\.{0,2}/|[a-z_])[\w./+%@-]*
 
 
 def hydra_word(key: str, value: str | Path) -> str:
-    """`key=value` that Hydra reads as that very text, whatever is in it."""
+    """`key=value`, quoted so that Hydra reads the value as that text."""
     text = str(value)
     if _PLAIN.fullmatch(text):
         return f"{key}={text}"
@@ -20,5 +20,5 @@ def hydra_word(key: str, value: str | Path) -> str:
 
 
 def typed_word(key: str, value: str | Path) -> str:
-    """The same as it is typed in a shell."""
+    """The same, quoted for a shell too."""
     return shlex.quote(hydra_word(key, value))

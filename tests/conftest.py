@@ -29,7 +29,6 @@ _SLOW_FIRST = (
     "test_train_slurm.py",
     "test_train_launchers.py",
     "test_train_devices.py",
-    "test_interpreted.py",
     "test_kill.py",
     "test_admm_multi_gpu.py",
 )

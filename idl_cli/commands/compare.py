@@ -1,4 +1,4 @@
-"""`idl compare RUN RUN`: what differs between runs in what they were told and in how they ended."""
+"""`idl compare RUN RUN`: the settings that differ between runs, and how they ended."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from idl_cli.commands.runs import cell, json_value
 from idl_cli.config.command_line import parse_words, wants_help
+from idl_cli.display.run_table import cell
 from idl_cli.display.tables import Column, print_table
 from idl_cli.errors import InputError
 from idl_cli.record.finder import existing_run
-from idl_cli.record.reader import MISSING, RunRecord, leaves
+from idl_cli.record.reader import MISSING, RunRecord, json_value, leaves
 
 USAGE = """\
 usage: idl compare RUN RUN [RUN ...] [--json]
 
-The entries of config.yaml that differ between runs, and the figures they ended with.
+The entries of config.yaml that differ between runs, and the metrics they ended with.
 """
 
 _OWN = ("run_dir", "command")  # of summary.json: says where, not how it went
@@ -40,17 +40,17 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def differences(runs: Sequence[RunRecord]) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
-    """By key, the values of all runs: settings that differ, and every figure of the outcome."""
+    """By key, the values of all runs: settings that differ, and every metric of the outcome."""
     keys = dict.fromkeys(key for run in runs for key in leaves(run.config))
     settings = {key: [run.setting(key) for run in runs] for key in keys}
     settings = {key: values for key, values in settings.items() if not _all_equal(values)}
     keys = dict.fromkeys(key for run in runs for key in ("status", *leaves(run.summary)))
     outcome = {key: [run.value(key) for run in runs] for key in keys if key not in _OWN}
-    return settings, {key: values for key, values in outcome.items() if _is_told(key, values)}
+    return settings, {key: values for key, values in outcome.items() if _is_shown(key, values)}
 
 
-def _is_told(key: str, values: Sequence[Any]) -> bool:
-    """Status and figures in any case; other facts (versions, device) where they differ.
+def _is_shown(key: str, values: Sequence[Any]) -> bool:
+    """Status and metrics in any case; other facts (versions, device) where they differ.
 
     A run that wrote no summary lacks those: that is no difference.
     """
@@ -91,7 +91,7 @@ def _print_tables(
 
 
 def _change(values: dict[str, list[Any]]) -> list[Column]:
-    """The column b - a, for figures."""
+    """The column b - a, for metrics."""
     cells = []
     for key, (before, after) in values.items():
         both = all(isinstance(value, int | float) for value in (before, after))

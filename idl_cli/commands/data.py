@@ -1,15 +1,15 @@
-"""`idl data list` and `idl data prepare <name>`: what there is, and getting one ready."""
+"""`idl data list` and `idl data prepare <name>`: the data sets, and downloading or reading one."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from idl_cli.config.command_line import parse_settings, wants_help
-from idl_cli.display.tables import Column, on_terminal, print_table
+from idl_cli.display.loading import loading_shown
+from idl_cli.display.tables import Column, print_table
 from idl_cli.errors import InputError, close_match
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def _list(root: Path | None) -> None:
 
 
 def _embedded(name: str) -> bool:
-    """Whether a data set needs no folder at all: it is ready even where there can be none."""
+    """Whether a data set comes with idl: it is ready even where there can be no folder for it."""
     import idl_datasets
 
     return idl_datasets.is_ready(name, Path(os.devnull))
@@ -98,7 +98,7 @@ def _prepare(name: str, root: Path | None, path: Path | None) -> None:
     import idl_datasets
 
     try:
-        with _progress() as progress:
+        with loading_shown() as progress:
             dataset = idl_datasets.load(name, root=root, path=path, progress=progress)
     except idl_datasets.DatasetError as error:
         raise InputError(str(error)) from error
@@ -134,31 +134,3 @@ def _split_columns(dataset: Dataset) -> list[Column]:
         Column("type", types),
         Column("in memory", [f"{size:.1f} MB" for size in sizes], number=True),
     ]
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str, int, int | None], None]]:
-    """Shows a data set's own reports: bars on a terminal, one line a task where piped."""
-    if not on_terminal():
-        told: set[str] = set()
-
-        def line(what: str, done: int, total: int | None) -> None:
-            if what not in told:
-                told.add(what)
-                print(what, flush=True)
-
-        yield line
-        return
-
-    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-
-    text = TextColumn("{task.description}")
-    with Progress(text, BarColumn(), TimeRemainingColumn(), transient=True) as screen:
-        tasks: dict[str, TaskID] = {}
-
-        def bar(what: str, done: int, total: int | None) -> None:
-            if what not in tasks:
-                tasks[what] = screen.add_task(what, total=total)
-            screen.update(tasks[what], completed=done)
-
-        yield bar

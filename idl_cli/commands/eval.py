@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from omegaconf import DictConfig
 
-from idl_cli.config.schema import EvalConfig, known_keys
-from idl_cli.config.typed_settings import read_settings
-from idl_cli.hydra_app.hydra_command import run_hydra_command
-from idl_cli.record.config_file import read_recorded
+from idl_cli.config.eval_config import EvalConfig
+from idl_cli.config.typed_settings import known_keys, read_settings
+from idl_cli.hydra_app.hydra_job import run_hydra_job
+from idl_cli.hydra_app.run_command import run_hydra_command
+from idl_cli.record.config_file import recorded_config
 from idl_cli.record.finder import existing_run
 
 
@@ -23,7 +25,7 @@ def main(arguments: Sequence[str]) -> int:
 def check(values: dict[str, Any]) -> None:
     """Raise InputError where the configuration is wrong or names no run."""
     config = read_settings(EvalConfig, values)
-    read_recorded(existing_run(config.run))
+    recorded_config(existing_run(config.run))
 
 
 def evaluate_run(config: DictConfig) -> float | None:
@@ -31,4 +33,4 @@ def evaluate_run(config: DictConfig) -> float | None:
     from idl_cli.jobs.eval import compute
     from idl_cli.jobs.job import run_job
 
-    return run_job("eval", config, compute)
+    return run_hydra_job(config, partial(run_job, "eval", compute))

@@ -1,4 +1,4 @@
-"""`idl generate run=<dir> prompt=...`: text from a trained language model, as it comes."""
+"""`idl generate run=<dir> prompt=...`: print text that a trained language model continues."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
+from idl_cli.config.bounds import Count, NonNegative, Range
 from idl_cli.config.command_line import parse_settings, wants_help
-from idl_cli.config.schema import TrainConfig, check_device
-from idl_cli.config.sequence_options import TextConfig
-from idl_cli.config.typed_settings import Count, NonNegative, Range, annotations_of, read_settings
+from idl_cli.config.data_options import TextConfig
+from idl_cli.config.train_config import TrainConfig
+from idl_cli.config.training_options import check_device
+from idl_cli.config.typed_settings import annotations_of, read_settings
 from idl_cli.errors import InputError
-from idl_cli.record.config_file import read_config
+from idl_cli.record.config_file import recorded_config_of
 from idl_cli.record.finder import existing_run
 
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ Continues a text with a run of model=attention or model=gpt, and prints it as it
 
 @dataclass(frozen=True)
 class GenerateConfig:
-    """Everything that `idl generate` is told."""
+    """The settings of `idl generate`."""
 
     run: str
     prompt: str = "\n"
@@ -78,7 +80,7 @@ def generated(config: GenerateConfig) -> Iterator[str]:
     Raises: InputError where the run has no language model or the prompt is not in its vocabulary.
     """
     run = existing_run(config.run)
-    trained = read_config(run, TrainConfig)
+    trained = recorded_config_of(run, TrainConfig)
     if not isinstance(trained.data, TextConfig):
         raise InputError(
             f"run={config.run} was trained on data={trained.data.name}, which is no text; "
@@ -86,8 +88,8 @@ def generated(config: GenerateConfig) -> Iterator[str]:
         )
     import torch
 
-    from idl_cli.config.build import choose_device
-    from idl_cli.record.saved_model import trained_model
+    from idl_cli.processes.devices import choose_device
+    from idl_cli.record.saved_model import saved_model
     from idl_cli.record.tokenizer_file import read_tokenizer
     from idl_core.models import GPT, ImplicitGPT
     from idl_datasets import DatasetError
@@ -98,7 +100,7 @@ def generated(config: GenerateConfig) -> Iterator[str]:
         prompt = tokenizer.encode(config.prompt)
     except DatasetError as error:
         raise InputError(f"prompt={config.prompt!r}: {error}") from error
-    model = trained_model(run, config.checkpoint).to(device).eval()
+    model = saved_model(run, config.checkpoint).to(device).eval()
     assert isinstance(model, GPT | ImplicitGPT)  # what the configuration's check lets read text
     if model.vocab_size != tokenizer.size:
         raise InputError(

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from idl_cli.config.command_line import parse_settings, wants_help
+from idl_cli.display.curves import curve, learning
 from idl_cli.errors import InputError
 from idl_cli.record.finder import existing_run
-from idl_cli.record.metrics_reader import curve, learning, read_metrics
+from idl_cli.record.metrics_reader import read_metrics
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str]) -> int:
     drawn += _draw_matrices(run)
     if not drawn:
         raise InputError(
-            f"run={typed[0]} has nothing to draw: no training figures in metrics.jsonl, and no "
+            f"run={typed[0]} has nothing to draw: no training metrics in metrics.jsonl, and no "
             "checkpoint of an implicit model; idl plot takes a run of idl train"
         )
     return 0
@@ -69,9 +70,9 @@ def _draw_curves(run: Path) -> list[Path]:
 def _draw_matrices(run: Path) -> list[Path]:
     if not any((run / "checkpoints").glob("*.safetensors")):
         return []
-    from idl_cli.record.saved_blocks import trained_blocks
+    from idl_cli.record.saved_model import saved_blocks
 
-    blocks = trained_blocks(run)
+    blocks = saved_blocks(run)
     if blocks is None:
         return []
     from idl_cli.display.figures import spy_plot

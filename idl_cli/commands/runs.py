@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from idl_cli.config.command_line import Words, parse_words, wants_help
-from idl_cli.display.tables import Column, print_table
+from idl_cli.display.run_table import METRIC_SPLITS, run_columns
+from idl_cli.display.tables import print_table
 from idl_cli.errors import InputError, close_match
+from idl_cli.record.finder import find_runs
 from idl_cli.record.query import as_text, check_keys, parse_conditions, sort_runs
-from idl_cli.record.reader import COLUMN_VALUES, MISSING, RunRecord, find_runs, leaves
+from idl_cli.record.reader import COLUMN_VALUES, MISSING, RunRecord, json_value, leaves
 
 USAGE = """\
 usage: idl runs [dir] [--sort KEY] [--where CONDITIONS] [--limit N] [--json | --csv]
@@ -25,7 +26,7 @@ The runs in dir (default: runs) and below it, newest first.
   --where CONDITIONS   KEY OPERATOR VALUE, with >= <= == != > <; several joined by commas, or
                        --where given again, must all hold. Quote it: the shell reads > otherwise.
   --limit N            at most N runs, counted after sorting
-  --json, --csv        every figure, for programs, on stdout
+  --json, --csv        every metric, for programs, on stdout
 
 KEY is a column (run, status, model, data, overrides, val, test, wall, started) or the path of any
 entry of a run's summary.json or config.yaml: test.accuracy, wall_s, optimizer.lr.
@@ -37,8 +38,6 @@ A run is "unfinished" that has no summary.json: it is still running, or it was k
 
 _RECORD_KEYS = ("run", "status", "model", "data", "overrides", "started")
 _CSV_KEYS = (*_RECORD_KEYS, "epochs", "steps", "parameters", "wall_s")
-_CSV_SPLITS = ("train", "val", "test", "sim")
-_MEASURED = ("epochs", "steps", "parameters", "wall_s", "best_step")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -102,70 +101,6 @@ def _nothing(folder: Path, runs: int) -> str:
     return f"no runs in {folder} yet: idl train makes the first"
 
 
-def run_columns(runs: Sequence[RunRecord], asked: Sequence[str] = ()) -> list[Column]:
-    """The columns of the table: the usual ones, and those keys `asked` for that these lack."""
-    columns = [
-        Column("run", [str(run.path) for run in runs]),
-        Column("status", [run.status for run in runs], spare=1),
-        _column("model", runs, spare=4),
-        _column("data", runs, spare=5),
-        Column("overrides", [" ".join(run.overrides) for run in runs], spare=3, wraps=True),
-        _column("epochs", runs, spare=6),
-        _headline("val", runs, spare=2),
-        _headline("test", runs),
-        _column("parameters", runs, spare=8),
-        Column("wall", [_duration(run.value("wall")) for run in runs], number=True, spare=7),
-        Column("started", [run.started for run in runs], spare=9),
-    ]
-    headlines = {column.name.replace(" ", ".") for column in columns}
-    shown = {*COLUMN_VALUES, *headlines, "epochs", "parameters", "wall_s"}
-    return columns + [_column(key, runs) for key in asked if key not in shown]
-
-
-def _column(key: str, runs: Sequence[RunRecord], spare: int = 0) -> Column:
-    values = [run.value(key) for run in runs]
-    numbers = all(value is MISSING or isinstance(value, int | float) for value in values)
-    return Column(key, [cell(key, value) for value in values], numbers, spare)
-
-
-def _headline(split: str, runs: Sequence[RunRecord], spare: int = 0) -> Column:
-    """A split's headline figure; the figure is named in the head where all runs share it."""
-    figures = [run.headline(split) for run in runs]
-    names = {name for name, _ in figures if name}
-    if len(names) <= 1:
-        cells = [_figure(value) for _, value in figures]
-        return Column(" ".join([split, *names]), cells, number=True, spare=spare)
-    cells = [f"{name} {_figure(value)}" if name else "" for name, value in figures]
-    return Column(split, cells, number=True, spare=spare)
-
-
-def cell(key: str, value: Any) -> str:
-    """A value as a table shows it: a figure rounded, a setting as it was set, else nothing."""
-    if value is MISSING:
-        return ""
-    measured = key in _MEASURED or key.partition(".")[0] in _CSV_SPLITS
-    return _figure(value) if measured else as_text(value)
-
-
-def _figure(value: Any) -> str:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return "" if value is MISSING else as_text(value)
-    if isinstance(value, int):
-        return f"{value:,}"
-    small = value != 0 and abs(value) < 1e-3
-    return f"{value:.3g}" if small or abs(value) >= 1e5 else f"{value:.4f}"
-
-
-def _duration(seconds: Any) -> str:
-    if not isinstance(seconds, int | float) or not math.isfinite(seconds):
-        return ""
-    if seconds < 60:
-        return f"{seconds:.1f}s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes:02}m" if hours else f"{minutes}m{rest:02}s"
-
-
 def _record(run: RunRecord, asked: Sequence[str]) -> dict[str, Any]:
     """One run for --json: the columns, all of summary.json, and the other keys that were asked."""
     record: dict[str, Any] = {key: run.value(key) for key in _RECORD_KEYS}
@@ -176,25 +111,14 @@ def _record(run: RunRecord, asked: Sequence[str]) -> dict[str, Any]:
     return {key: json_value(value) for key, value in record.items()}
 
 
-def json_value(value: Any) -> Any:
-    """A value without what JSON lacks: NaN and "absent" become null."""
-    if isinstance(value, dict):
-        return {key: json_value(entry) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [json_value(entry) for entry in value]
-    if value is MISSING or (isinstance(value, float) and not math.isfinite(value)):
-        return None
-    return value if isinstance(value, int | float | str | None) else str(value)
-
-
 def _write_csv(runs: Sequence[RunRecord], asked: Sequence[str]) -> None:
-    figures = {
+    metrics = {
         key
         for run in runs
         for key in leaves(run.summary)
-        if key.partition(".")[0] in _CSV_SPLITS and "." in key
+        if key.partition(".")[0] in METRIC_SPLITS and "." in key
     }
-    keys = list(_CSV_KEYS) + sorted(figures)
+    keys = list(_CSV_KEYS) + sorted(metrics)
     keys += [key for key in asked if key not in keys and key not in COLUMN_VALUES]
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(keys)

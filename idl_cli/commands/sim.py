@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
 from omegaconf import DictConfig
 
-from idl_cli.config.schema import known_keys
-from idl_cli.config.sim_options import SimConfig, TeacherConfig, sim_config
-from idl_cli.config.typed_settings import names_of
-from idl_cli.hydra_app.hydra_command import run_hydra_command
+from idl_cli.config.sim_config import SimConfig, TeacherConfig, sim_config
+from idl_cli.config.typed_settings import known_keys, names_of
+from idl_cli.hydra_app.hydra_job import run_hydra_job
+from idl_cli.hydra_app.run_command import run_hydra_command
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -29,11 +30,14 @@ def learn(config: DictConfig) -> float | None:
     from idl_cli.jobs.job import run_job
     from idl_cli.jobs.sim import compute
 
-    return run_job("sim", config, compute)
+    return run_hydra_job(config, partial(run_job, "sim", compute))
 
 
 def _spelled_out(word: str) -> list[str]:
-    """`teacher=<run directory>`, which Hydra takes for a choice of the group, in its own words."""
+    """`teacher=<run directory>` as `teacher=run teacher.run=<run directory>`.
+
+    Hydra would take the directory for a choice of the group teacher.
+    """
     key, _, value = word.partition("=")
     choices = {name for option in get_args(TeacherConfig) for name in names_of(option)}
     is_path = "/" in value or Path(value).is_dir()

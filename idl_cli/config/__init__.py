@@ -1,1 +1,1 @@
-"""What may be typed, and the objects that it stands for."""
+"""The configuration: what may be typed, with its bounds, and the objects built from it."""

@@ -1,4 +1,4 @@
-"""The words after a small command: `--flag`, `--option value`, `key=value` and plain words.
+"""Parsing the words after a command that does not use Hydra: flags, options, key=value, others.
 
 Not argparse: it takes the value in `--sort -wall_s` for a flag, abbreviates flags silently, and
 answers a mistake with several lines of usage where ours is one line that names what was meant.

@@ -1,7 +1,8 @@
-"""Reading plain values (out of YAML, out of what was typed) into dataclasses, or one line why not.
+"""Plain values (from YAML or the command line) checked and read into dataclasses.
 
-Nothing here can run code: values become numbers, words, lists of these, and our own dataclasses. A
-`_target_`, by which Hydra would call anything, is refused wherever it stands.
+A wrong value is an InputError: one line that names its key and what would be right. Nothing here
+can run code: values become numbers, words, lists of these, and our own dataclasses. A `_target_`,
+by which Hydra would call anything, is refused anywhere.
 """
 
 from __future__ import annotations
@@ -12,45 +13,16 @@ import functools
 import math
 import types
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from idl_cli.config.bounds import Range
 from idl_cli.errors import InputError, close_match
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Range:
-    """Bounds of a number; `open_low` and `open_high` leave the bound itself out."""
-
-    low: float = -math.inf
-    high: float = math.inf
-    open_low: bool = False
-    open_high: bool = False
-
-    def holds(self, value: float) -> bool:
-        above = value > self.low if self.open_low else value >= self.low
-        below = value < self.high if self.open_high else value <= self.high
-        return above and below
-
-    def __str__(self) -> str:
-        if self.high == math.inf:
-            return f"{'above' if self.open_low else 'at least'} {self.low:g}"
-        low = f"{'above' if self.open_low else 'from'} {self.low:g}"
-        return f"{low} {'up to, not including,' if self.open_high else 'to'} {self.high:.10g}"
-
-
-Count = Annotated[int, Range(low=1)]
-Natural = Annotated[int, Range(low=0)]
-Positive = Annotated[float, Range(low=0, open_low=True)]
-NonNegative = Annotated[float, Range(low=0)]
-Fraction = Annotated[float, Range(low=0, high=1, open_high=True)]
-OpenFraction = Annotated[float, Range(low=0, high=1, open_low=True, open_high=True)]
-
-
 def read_settings(kind: type[T], values: object, key: str = "") -> T:
-    """The dataclass `kind` out of nested plain values, every one of them checked.
+    """Read nested plain values into the dataclass `kind`, checking every one.
 
     Args:
         key: dotted path of `values`, for messages.
@@ -90,7 +62,7 @@ def read_settings(kind: type[T], values: object, key: str = "") -> T:
 
 
 def read_value(hint: Any, value: object, key: str) -> Any:
-    """One value of the type that an annotation asks for. Raises: InputError."""
+    """Read one value as the type of an annotation. Raises: InputError."""
     origin = get_origin(hint)
     if origin is Annotated:
         inner, *bounds = get_args(hint)
@@ -117,7 +89,7 @@ def read_value(hint: Any, value: object, key: str) -> Any:
 
 
 def unknown_key(key: str, known: list[str]) -> str:
-    """The line about a key that is not among `known` ones, with the one that was meant."""
+    """The message about a key that is not among `known` ones, with its closest match."""
     parent, _, name = key.rpartition(".")
     siblings = {other.rpartition(".")[2]: other for other in known if _parent(other) == parent}
     namesakes = [other for other in known if other.rpartition(".")[2] == name]
@@ -131,7 +103,7 @@ def unknown_key(key: str, known: list[str]) -> str:
 
 
 def _option(options: list[Any], value: object, key: str) -> Any:
-    """Of a group's options (classes with a `name` of their own) the one that `value` names."""
+    """The option of a group (a class with a `name`) that `value` chooses."""
     if len(options) == 1:
         return options[0]
     by_name = {name: option for option in options for name in names_of(option)}
@@ -145,6 +117,8 @@ def _parent(key: str) -> str:
 
 
 def _choice(choices: tuple[Any, ...], value: object, key: str) -> Any:
+    if isinstance(value, bool) and "on" in choices:
+        value = "on" if value else "off"  # which YAML 1.1 reads as true and false
     # precision=32 is typed as a number and meant as a name.
     if str(value) in choices and not isinstance(value, bool):
         return str(value)
@@ -172,7 +146,7 @@ def _plain(kind: type, value: object, key: str) -> Any:
 
 
 def names_of(option: type) -> tuple[str, ...]:
-    """The names that a group's option goes by: one class can stand for several; else ('',)."""
+    """The names of a group's option (one class can have several); ('',) for other classes."""
     hint = annotations_of(option).get("name")
     return get_args(hint) if get_origin(hint) is Literal else ("",)
 
@@ -194,3 +168,30 @@ def _shown(value: object) -> str:
         return str(value).lower()
     text = " ".join(str(value).split())
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def as_plain(config: Any) -> dict[str, Any]:
+    """A configuration as nested plain values, the reverse of reading it; tuples become lists."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {name: plain(inner) for name, inner in value.items()}
+        return [plain(item) for item in value] if isinstance(value, tuple | list) else value
+
+    result: dict[str, Any] = plain(dataclasses.asdict(config))
+    return result
+
+
+def known_keys(kind: type) -> dict[str, list[str]]:
+    """The dotted keys that a configuration class takes, all options of its groups together.
+
+    Returns: key -> the options that have it ('model.rank' -> ['implicit']); none at the top.
+    """
+    keys: dict[str, list[str]] = {}
+    for group, hint in annotations_of(kind).items():
+        keys[group] = []
+        for option in (hint, *get_args(hint)):
+            if isinstance(option, type) and dataclasses.is_dataclass(option):
+                for name in annotations_of(option):
+                    keys.setdefault(f"{group}.{name}", []).extend(names_of(option))
+    return keys

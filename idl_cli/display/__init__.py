@@ -1,1 +1,1 @@
-"""What is shown: progress, tables, figures."""
+"""Progress, tables and figures."""

@@ -1,7 +1,7 @@
-"""The figures of a run, fit for a paper: learning curves, solver iterations, the spy plot.
+"""Figures for a paper: learning curves, solver iterations, the spy plot.
 
 Drawn without a display (no pyplot, so no state shared between figures), at the width of a text
-column of two, in colours that are told apart without colour vision.
+column of two, in colours that colour-blind readers can distinguish.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from matplotlib.colors import LinearSegmentedColormap, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from idl_cli.record.run_directory import write_whole
+from idl_cli.atomic_write import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,7 +53,7 @@ FIGURE_LABELS = {
     "mape": "mean absolute percentage error (%)",
     "r2": "$R^2$",
 }
-# One hue from light to dark; it begins dark enough to be told from the white of a zero.
+# One hue from light to dark; its lightest differs visibly from the white of a zero.
 _SHADES = LinearSegmentedColormap.from_list("shades", ["#b9d3ea", "#3182bd", "#08234d"])
 _IN_PERCENT = ("accuracy", "mape")
 
@@ -147,8 +147,8 @@ def blank_figure(width: float, height: float) -> Figure:
 def draw_curve(
     axes: Axes, x: Sequence[float], y: NDArray[Any], label: str, look: Mapping[str, Any]
 ) -> None:
-    """One curve, with marks as long as they stay apart."""
-    # Marks show where values were taken, as long as they stay apart; one value is nothing but one.
+    """Draw one curve, with marks where there are few enough points."""
+    # A single value is visible by its mark alone.
     marker = look["marker"] if len(x) <= 40 else ""
     axes.plot(x, y, label=label, **{**look, "marker": marker})
 
@@ -195,7 +195,7 @@ def _draw_block(axes: Axes, name: str, block: NDArray[Any], norm: LogNorm) -> Sc
 
 
 def _largest_of_tiles(size: NDArray[Any], most: int) -> NDArray[Any]:
-    """A matrix shrunk to at most `most` rows and columns by the largest entry of every tile.
+    """Shrink a matrix to at most `most` rows and columns: each entry is the largest of a tile.
 
     Where an image has fewer dots than the matrix entries, a lone nonzero would be lost.
     """

@@ -1,4 +1,4 @@
-"""The picture of a forecast: all of it, and a stretch drawn large."""
+"""The figure of a forecast: the whole series, and below it a part drawn large."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _LOOKS = {
 def forecast_figure(
     lines: Mapping[str, np.ndarray], what: str, horizon: int, close_up: tuple[int, int]
 ) -> Figure:
-    """Truth, forecast and persistence (m,) by name, in the series' own units.
+    """Draw truth, forecast and persistence, (m,) by name, in the series' own units.
 
     Args:
-        what: the series is called.
+        what: name of the series.
         horizon: steps that the forecasts look ahead.
         close_up: first and last + 1 of the samples that are drawn large.
     """
@@ -35,7 +35,7 @@ def forecast_figure(
         figure = Figure(figsize=(6.6, 4.0), layout="constrained")
         FigureCanvasAgg(figure)
         above, below = figure.subplots(2, 1)
-        for name in ("truth", "forecast"):  # persistence is too near the truth to be told apart
+        for name in ("truth", "forecast"):  # persistence could not be distinguished from the truth
             above.plot(np.arange(count), lines[name], label=name, **_LOOKS[name])
         above.axvspan(first, last - 1, color="#999999", alpha=0.25, linewidth=0)
         steps = "1 step" if horizon == 1 else f"{horizon} steps"

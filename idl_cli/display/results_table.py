@@ -9,7 +9,7 @@ from idl_core.training import Metrics
 
 
 def print_results(rows: Mapping[str, Metrics]) -> None:
-    """Print figures, one row a split (or forecast), one column a figure of the first row."""
+    """Print metrics, one row a split (or forecast), one column a metric of the first row."""
     columns = [Column("", list(rows))]
     for name in next(iter(rows.values())):
         columns.append(Column(name, [_cell(row.get(name)) for row in rows.values()], number=True))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
+
+from idl_cli.display.terminal import draws
 
 _STATUS_STYLES = {
     "completed": "green",
@@ -45,15 +46,9 @@ class Column:
         return max(cells, *(len(word) for word in words))
 
 
-def on_terminal() -> bool:
-    """Whether stdout is a terminal that takes drawing (not piped, nor under CI or NO_COLOR)."""
-    plain = os.environ.get("CI") or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
-    return sys.stdout.isatty() and not plain
-
-
 def print_table(columns: Sequence[Column]) -> None:
     """Print columns of equal length side by side."""
-    if on_terminal():
+    if draws(sys.stdout):
         _print_drawn(columns)
     else:
         _print_plain(columns)

@@ -1,1 +1,1 @@
-"""Running a command under Hydra: composition, launchers, sweepers, sweeps."""
+"""Running a command under Hydra: composition, its errors, launchers, sweepers, sweeps."""

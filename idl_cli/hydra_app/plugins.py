@@ -1,4 +1,4 @@
-"""Hydra's launchers and sweepers: whether they are there, what they look for and raise."""
+"""Hydra's launchers and sweepers: whether they are installed, their settings, their errors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import ValidationError
 
 from idl_cli.errors import InputError
-from idl_cli.hydra_app.sweep import HIGHER_IS_BETTER
+from idl_cli.hydra_app.sweep_jobs import HIGHER_IS_BETTER
 
 # plugin's package -> the extra of ours that installs it
 _EXTRAS = {
@@ -32,7 +32,7 @@ _typed: dict[str, DictConfig] = {}
 
 
 def prefer_own_choices() -> None:
-    """Have Hydra take our YAML for a plugin, not the plugin's own defaults of the same name."""
+    """Make conf/hydra win over the defaults that plugins register under the same names."""
     Plugins.instance()  # it registers theirs
     registered: dict[str, dict[str, Any]] = ConfigStore.instance().repo.get("hydra", {})
     for group, names in _OWN.items():
@@ -43,9 +43,9 @@ def prefer_own_choices() -> None:
 
 
 def check_plugins(config: DictConfig) -> None:
-    """See that the launcher and the sweeper that were chosen are there, and what they are told.
+    """Check that the launcher and the sweeper are installed, and their settings of the right types.
 
-    Raises: InputError with what installs them, or what is wrong with a setting of theirs.
+    Raises: InputError with what installs them, or with what is wrong with a setting.
     """
     for kind in ("launcher", "sweeper"):
         target = str(OmegaConf.select(config, f"hydra.{kind}._target_"))
@@ -61,11 +61,11 @@ def check_plugins(config: DictConfig) -> None:
             import optuna
 
             _check_something_to_search(config)
-            optuna.logging.set_verbosity(optuna.logging.WARNING)  # the table tells of the trials
+            optuna.logging.set_verbosity(optuna.logging.WARNING)  # the table has the trials
 
 
 def _check_types(group: str, settings: DictConfig) -> None:
-    """Our YAML has plain values: a word for a number would end in an error of the plugin's own."""
+    """Check the settings of a plugin by the types that it registered for them."""
     types = _typed.get(str(settings.get("_target_")))
     for key in map(str, settings):
         value = OmegaConf.select(settings, key)
@@ -90,9 +90,9 @@ def _check_something_to_search(config: DictConfig) -> None:
 
 
 def set_direction(config: DictConfig) -> None:
-    """Have a search look for what is better of the figure that its jobs return.
+    """Set the direction of a search: maximize or minimize the monitored metric.
 
-    Raises: InputError where it was told the other way.
+    Raises: InputError where the other way was typed.
     """
     sweeper = config.hydra.sweeper
     if "direction" not in sweeper or isinstance(sweeper.direction, ListConfig):
@@ -109,12 +109,12 @@ def set_direction(config: DictConfig) -> None:
 
 
 def is_pool(launcher: DictConfig) -> bool:
-    """Whether a launcher's jobs run in a pool of processes, each of which takes several."""
+    """Whether a launcher runs jobs in a pool of processes, each several jobs in turn."""
     return str(OmegaConf.select(launcher, "_target_")).endswith(".JoblibLauncher")
 
 
 def launcher_errors() -> tuple[type[BaseException], ...]:
-    """What launchers raise where a job ended without a result: killed, cancelled, out of memory.
+    """The errors of launchers about a job without a result: killed, cancelled, out of memory.
 
     Only of those that are in use: none is imported for this.
     """
@@ -128,12 +128,6 @@ def launcher_errors() -> tuple[type[BaseException], ...]:
         if module in sys.modules:
             found.append(getattr(sys.modules[module], name))
     return tuple(found)
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, in one line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
 
 
 def _is_installed(package: str) -> bool:

@@ -1,4 +1,4 @@
-"""The folder of a sweep: made anew, or found again with the names of its jobs."""
+"""The folder of a sweep: a new one, or that of the sweep to go on with."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from idl_cli.errors import InputError
-from idl_cli.hydra_app.sweep import read_jobs
+from idl_cli.hydra_app.sweep_jobs import read_jobs
 from idl_cli.record.run_directory import cannot_write
 from idl_cli.typed_words import hydra_word, typed_word
 
@@ -67,7 +67,7 @@ def resumed_sweep(config: DictConfig) -> Path | None:
 
 
 def _recorded_subdir(sweep: Path) -> str | None:
-    """How a sweep names the folders of its jobs; None where it did not write that down."""
+    """The `hydra.sweep.subdir` of an earlier sweep; None where multirun.yaml does not have it."""
     try:
         subdir = yaml.safe_load((sweep / "multirun.yaml").read_bytes())["hydra"]["sweep"]["subdir"]
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):

@@ -1,1 +1,1 @@
-"""What the commands that compute do: train, sim, eval."""
+"""What `idl train`, `idl sim` and `idl eval` do once the configuration is composed."""

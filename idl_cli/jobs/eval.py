@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
-from idl_cli.config import build
-from idl_cli.config.schema import AnyDataConfig, EvalConfig, EvalDataConfig, TextConfig, as_plain
-from idl_cli.config.typed_settings import read_settings, read_value
+from idl_cli.config.build_data import build_dataset, build_task
+from idl_cli.config.build_model import build_model, count_parameters
+from idl_cli.config.data_options import AnyDataConfig, EvalDataConfig, TextConfig
+from idl_cli.config.eval_config import EvalConfig
+from idl_cli.config.sim_config import SimConfig
+from idl_cli.config.train_config import TrainConfig
+from idl_cli.config.typed_settings import as_plain, read_settings, read_value
 from idl_cli.display.results_table import print_results
 from idl_cli.errors import InputError
 from idl_cli.jobs.job import Job
-from idl_cli.jobs.training.forecast import NAME as FORECAST
-from idl_cli.jobs.training.forecast import draw_forecast, persistence_figures
+from idl_cli.jobs.training.forecast import FORECAST, draw_forecast, persistence_metrics
 from idl_cli.jobs.training.solver_watch import SolverWatch
-from idl_cli.record.config_file import check_fit, model_of, read_recorded
+from idl_cli.processes.devices import choose_device, device_name
+from idl_cli.record.checkpoints import chosen_checkpoint, load_checkpoint
+from idl_cli.record.config_file import recorded_config
 from idl_cli.record.finder import existing_run
+from idl_cli.record.fingerprint import check_fit, model_of
 from idl_cli.record.normalisation import as_trained
-from idl_cli.record.saved_model import load_trained, read_trained
 from idl_cli.record.tokenizer_file import read_tokenizer
-from idl_core.training import Metrics, evaluate
-from idl_datasets import SeriesDataset, TextSplit
+from idl_core.training import Checkpoint, Metrics, evaluate
+from idl_datasets import Dataset, SeriesDataset, Split, TextSplit
 
 
 def compute(job: Job) -> float:
@@ -27,68 +34,74 @@ def compute(job: Job) -> float:
 
     Raises: InputError where there is no such run, it is damaged, or the data do not fit its model.
     """
-    config = read_settings(EvalConfig, job.values)
+    config = read_settings(EvalConfig, job.request.values)
     run = existing_run(config.run)
-    trained = read_recorded(run)
-    checkpoint = read_trained(run / "checkpoints", config.checkpoint, job.screen.say)
-    device = build.choose_device(config.device, "device")
-    data = chosen_data(trained.data, config.data)
-    # Another text is read with the characters that the model knows.
-    tokenizer = read_tokenizer(run) if isinstance(trained.data, TextConfig) else None
-    is_text = isinstance(data, TextConfig)
-    dataset = build.build_dataset(
-        data, trained.seed, job.screen.loading, tokenizer if is_text else None
-    )
-    check_fit(dataset, checkpoint)
-    dataset = as_trained(dataset, checkpoint, job.screen.say)
+    trained = recorded_config(run)
+    checkpoint = chosen_checkpoint(run / "checkpoints", config.checkpoint, job.screen.say)
+    device = choose_device(config.device, "device")
+    dataset = _dataset(job, config, run, trained, checkpoint)
     precision = trained.trainer.precision
-    model = build.build_model(model_of(trained, checkpoint), dataset)
+    model = build_model(model_of(trained, checkpoint), dataset)
     model = model.to(device, torch.float64 if precision == "64" else None)
-    load_trained(model, checkpoint, run)
+    load_checkpoint(model, checkpoint, run)
     dataset = dataset.to(device)
-    split = getattr(dataset, config.split)
-    if split is None:
-        raise InputError(f"split={config.split}: the run was trained with data.val_fraction=0")
-    if isinstance(split, TextSplit):  # a window at every token of train would take block_size times
-        split = split.apart()
+    split = _split(dataset, config.split)
 
     directory = job.claim()
-    directory.write_settings(as_plain(config), job.typed)
-    task = build.build_task(dataset)
+    directory.write_settings(as_plain(config), job.request.typed)
+    task = build_task(dataset)
     batch_size = config.batch_size or trained.trainer.eval_batch_size
     with SolverWatch(job.screen.say) as watch:
-        figures = evaluate(model, split, task, batch_size, precision)
-        rows: dict[str, Metrics] = {config.split: figures}
+        metrics = evaluate(model, split, task, batch_size, precision)
+        rows: dict[str, Metrics] = {config.split: metrics}
         if isinstance(dataset, SeriesDataset):
-            rows["persistence"] = persistence_figures(dataset, split, task)
-            job.facts["persistence"] = {config.split: rows["persistence"]}
-            drawn = directory.figures / FORECAST
-            say = job.screen.say
-            draw_forecast(drawn, model, dataset, split, batch_size, precision, say)
+            rows["persistence"] = persistence_metrics(dataset, split, task)
+            picture, say = directory.figures / FORECAST, job.screen.say
+            draw_forecast(picture, model, dataset, split, batch_size, precision, say)
+    summary = job.summary
+    summary.seed, summary.solver_warnings = trained.seed, watch.warnings
+    summary.device, summary.parameters = device_name(device), count_parameters(model)
     progress = checkpoint.state.get("progress", {})
-    job.facts |= {
-        "seed": trained.seed,
-        "device": build.device_name(device),
-        "parameters": build.count_parameters(model),
-        "epochs": progress.get("epoch", 0),
-        "steps": progress.get("step", 0),
-        "evaluated": {
-            "run": str(run.absolute()),
-            "checkpoint": config.checkpoint,
-            "data": dataset.name,
-            "split": config.split,
-        },
-        "ranked_by": f"{config.split}.loss",
-        "solver_warnings": watch.warnings,
-        config.split: figures,
-    }
+    summary.epochs, summary.steps = progress.get("epoch", 0), progress.get("step", 0)
+    checked = {"checkpoint": config.checkpoint, "data": dataset.name, "split": config.split}
+    summary.evaluated = {"run": str(run.absolute()), **checked}
+    summary.ranked_by = f"{config.split}.loss"
+    setattr(summary, config.split, metrics)
+    if "persistence" in rows:
+        summary.persistence = {config.split: rows["persistence"]}
     if job.number is None:
         print_results(rows)
-    return figures["loss"]
+    return metrics["loss"]
+
+
+def _dataset(
+    job: Job,
+    config: EvalConfig,
+    run: Path,
+    trained: TrainConfig | SimConfig,
+    checkpoint: Checkpoint,
+) -> Dataset:
+    """The data to evaluate on, normalised and tokenised as in the training. Raises: InputError."""
+    data = chosen_data(trained.data, config.data)
+    # A run of a language model has its tokenizer; another text is read with that.
+    tokenizer = read_tokenizer(run) if isinstance(trained.data, TextConfig) else None
+    if not isinstance(data, TextConfig):
+        tokenizer = None
+    dataset = build_dataset(data, trained.seed, job.screen.loading, tokenizer)
+    check_fit(dataset, checkpoint)
+    return as_trained(dataset, checkpoint, job.screen.say)
+
+
+def _split(dataset: Dataset, name: str) -> Split:
+    split: Split | None = getattr(dataset, name)
+    if split is None:
+        raise InputError(f"split={name}: the run was trained with data.val_fraction=0")
+    # Windows of a text that do not overlap: one at every token would take block_size times as long.
+    return split.apart() if isinstance(split, TextSplit) else split
 
 
 def chosen_data(trained: AnyDataConfig, typed: EvalDataConfig) -> AnyDataConfig:
-    """The data of the training with what was typed put into it, or another data set altogether.
+    """The data of the training with the typed settings changed, or another data set.
 
     Raises: InputError for a setting that the data set does not have.
     """

@@ -1,16 +1,19 @@
-"""The run directory of a job, new or gone on with, and what writes into it while it trains."""
+"""Opening a job's run directory, new or to be resumed, and its loggers."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
 
-from idl_cli.config.schema import TrainConfig, WandbConfig, as_plain
+from idl_cli.config.train_config import TrainConfig
+from idl_cli.config.training_options import WandbConfig
+from idl_cli.config.typed_settings import as_plain
 from idl_cli.errors import InputError
 from idl_cli.jobs.job import Job
 from idl_cli.jobs.resume import Continuation
 from idl_cli.record.config_file import Config
-from idl_cli.record.loggers.metrics_file import FactsRecord, MetricsRecord
+from idl_cli.record.loggers.metrics_file import MetricsLogger
+from idl_cli.record.loggers.summary_logger import SummaryLogger
 from idl_cli.record.run_directory import RunDirectory
 from idl_core.training import Callback, Callbacks, CheckpointError, CheckpointFolder
 
@@ -20,13 +23,13 @@ def open_directory(
     begin: Continuation[Config],
     checkpoints: Callable[[RunDirectory], CheckpointFolder | None],
 ) -> tuple[RunDirectory, bool]:
-    """A new run directory, or the one to go on in, with the configuration written down.
+    """Open a new run directory or the one to resume, and write the configuration into it.
 
     Args:
-        checkpoints: those of what is trained in a directory, if anything is.
+        checkpoints: of what is trained in a directory; None where nothing is.
 
     Returns: it, and whether there is a checkpoint to go on from.
-    Raises: InputError where it cannot be had or gone on with; nothing in it is touched then.
+    Raises: InputError where it is in use, or cannot be resumed; nothing in it is touched then.
     """
     resume = False
     if begin.old is None:
@@ -48,17 +51,17 @@ def open_directory(
 
 @contextlib.contextmanager
 def recording(job: Job, config: TrainConfig, directory: RunDirectory) -> Iterator[Callbacks]:
-    """Everything that listens to the training."""
+    """The callbacks of a training: the screen, and every logger that the configuration names."""
     # What an earlier process wrote of its end holds no longer: until this one ends, none is known.
     directory.summary.unlink(missing_ok=True)
-    metrics = MetricsRecord(directory.metrics, job.screen.say)
-    members: list[Callback] = [metrics, FactsRecord(job.facts), job.screen]
+    metrics = MetricsLogger(directory.metrics, job.screen.say)
+    members: list[Callback] = [metrics, SummaryLogger(job.summary), job.screen]
     with contextlib.ExitStack() as stack:
         stack.callback(metrics.close)
         if isinstance(config.logger, WandbConfig):
-            from idl_cli.record.loggers.wandb_logger import WandbRecord
+            from idl_cli.record.loggers.wandb_logger import WandbLogger
 
-            record = WandbRecord(config, directory, job.sweep, job.screen.say)
-            stack.callback(record.close)
-            members.append(record)
+            wandb = WandbLogger(config, directory, job.request.sweep, job.screen.say)
+            stack.callback(wandb.close)
+            members.append(wandb)
         yield Callbacks(members)

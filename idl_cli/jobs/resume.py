@@ -1,7 +1,7 @@
-"""Going on with a run: which one, and what may be changed while doing so.
+"""Resuming a run: which one, and which settings may change.
 
-A resumed run goes on in its own directory, with its own configuration; of what is typed beside
-`trainer.resume=` only that counts which leaves the steps already made valid.
+A resumed run goes on in its own directory, with its own configuration. Settings typed beside
+`trainer.resume=` may change only what does not alter the steps already made.
 """
 
 from __future__ import annotations
@@ -15,15 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-
-from idl_cli.config.schema import SweepConfig, as_plain
-from idl_cli.config.sequence_options import SpikyConfig
-from idl_cli.config.sim_options import SimConfig
-from idl_cli.config.typed_settings import read_settings
+from idl_cli.config.data_options import SpikyConfig
+from idl_cli.config.sim_config import SimConfig
+from idl_cli.config.training_options import SweepConfig
+from idl_cli.config.typed_settings import as_plain, read_settings
 from idl_cli.errors import InputError
-from idl_cli.jobs.job import Job
-from idl_cli.record.config_file import Config, read_config
+from idl_cli.jobs.request import JobRequest
+from idl_cli.record.config_file import Config, recorded_config_of
 from idl_cli.record.finder import existing_run
 from idl_cli.record.reader import RunRecord, as_number, read_overrides
 from idl_cli.record.run_directory import TRAINED, holds_run, own_words
@@ -53,11 +51,11 @@ SOLVED_ANEW = ("model", "solver")
 
 @dataclass(frozen=True)
 class Continuation(Generic[Config]):
-    """What a job is to do: with which configuration, in which earlier run's directory, if any.
+    """How a job begins: its configuration, and the earlier run that it resumes, if any.
 
     Attributes:
         words: what was typed for the run, in this attempt and before.
-        value: the figure of a job that is complete, and is not to be run again.
+        value: the metric of a job that is complete, and is not to be run again.
     """
 
     config: Config
@@ -66,57 +64,57 @@ class Continuation(Generic[Config]):
     value: float | None = None
 
 
-def continuation(job: Job, config: Config) -> Continuation[Config]:
-    """How `trainer.resume`, `sweep.resume` and the cluster want a job to begin.
+def continuation(request: JobRequest, config: Config) -> Continuation[Config]:
+    """Decide from `trainer.resume`, `sweep.resume` and the cluster how a job begins.
 
     Args:
         config: as it would be were it new.
 
     Raises: InputError where the run that is meant is none, or another than this one.
     """
-    resume, output, typed = config.trainer.resume, job.output, job.typed
-    if job.number is None and config.sweep.resume is not None:
+    resume, output, typed = config.trainer.resume, request.output, request.typed
+    if request.number is None and config.sweep.resume is not None:
         raise InputError(
             f"sweep.resume={config.sweep.resume}: it goes on with a sweep, and needs -m; "
             "a single run goes on with trainer.resume="
         )
-    if job.number is not None and (config.sweep.resume is not None or requeued(job)):
-        return _sweep_job(config, typed, output, job.number)
+    if request.number is not None and (config.sweep.resume is not None or requeued(request)):
+        return _sweep_job(config, typed, output, request.number)
     if resume is not None and resume != "auto":
         old = existing_run(resume, key="trainer.resume=")
-        return _changed(config, old, job.values, typed)
+        return _changed(config, old, request.values, typed)
     if resume is None or not holds_run(output):
         return Continuation(as_new(config), own_words(typed))
     if not (output / "config.yaml").exists() or own_words(typed) == read_overrides(output):
         return _same_again(config, typed, output)
-    return _changed(config, output, job.values, typed)
+    return _changed(config, output, request.values, typed)
 
 
 def _changed(
     config: Config, old: Path, composed: Mapping[str, Any], typed: Sequence[str]
 ) -> Continuation[Config]:
-    """A run to go on with as it was, but for what was typed now."""
+    """Resume a run with its own configuration and the settings typed now."""
     before: list[str] = read_overrides(old)
     newest = {word.split("=")[0]: word for word in before}
     words: list[str] = [word for word in own_words(typed) if newest.get(word.split("=")[0]) != word]
-    saved = read_config(old, type(config))
+    saved = recorded_config_of(old, type(config))
     return Continuation(resumed_config(saved, composed, words), [*before, *words], old)
 
 
 def _same_again(config: Config, typed: Sequence[str], output: Path) -> Continuation[Config]:
-    """The same command once more, over what there is of its run.
+    """Resume a run by the same command.
 
     What was learnt belongs to the configuration that was written down; where nothing was yet, that
     may be of an attempt that was refused.
     """
-    config = read_config(output, type(config)) if has_learnt(output) else as_new(config)
+    config = recorded_config_of(output, type(config)) if has_learnt(output) else as_new(config)
     return Continuation(config, own_words(typed), output)
 
 
 def _sweep_job(
     config: Config, typed: Sequence[str], output: Path, job: int
 ) -> Continuation[Config]:
-    """A job of a sweep that was run before, to its end or not."""
+    """Resume a job of an earlier sweep, or take its value if it is complete."""
     if not holds_run(output):
         return Continuation(as_new(config), own_words(typed))
     before = read_overrides(output)
@@ -133,22 +131,22 @@ def _sweep_job(
 
 
 def has_learnt(run: Path) -> bool:
-    """Whether a run directory holds anything that was learnt, and with which configuration."""
+    """Whether a run directory has a checkpoint, and the configuration that it belongs to."""
     learnt = (run / folder for folder in TRAINED)
     return (run / "config.yaml").exists() and any(any(f.glob("*.safetensors")) for f in learnt)
 
 
-def requeued(job: Job) -> bool:
+def requeued(request: JobRequest) -> bool:
     """Whether SLURM, or submitit on this machine, runs this job another time."""
     if int(os.environ.get("SLURM_RESTART_COUNT") or 0) > 0:
         return True
-    if job.cluster_job is None:
+    if request.cluster_job is None:
         return False
-    return RunRecord.read(job.output).summary.get("cluster_job") == job.cluster_job
+    return RunRecord.read(request.output).summary.get("cluster_job") == request.cluster_job
 
 
 def as_new(config: Config) -> Config:
-    """The configuration as it is written down: good from any folder, without how it began."""
+    """The configuration for config.yaml: absolute paths, and no trainer.resume or sweep.resume."""
     trainer, data = dataclasses.replace(config.trainer, resume=None), config.data
     if not isinstance(data, SpikyConfig) and data.path is not None:
         path = Path(data.path).expanduser().absolute()
@@ -157,13 +155,13 @@ def as_new(config: Config) -> Config:
 
 
 def resumed_config(saved: Config, composed: Mapping[str, Any], typed: Sequence[str]) -> Config:
-    """The run's own configuration with what was typed put into it.
+    """The run's own configuration with the typed settings changed.
 
     Raises: InputError for a change that the steps already made would not survive.
     """
     values = as_plain(saved)
-    for override in OverridesParser.create().parse_overrides(list(typed)):
-        key = override.key_or_group
+    for word in typed:
+        key = word.partition("=")[0].lstrip("+~").partition("@")[0]
         if key == "experiment":
             raise InputError("a resumed run keeps its configuration: leave experiment= out")
         _copy(key.split("."), composed, values)

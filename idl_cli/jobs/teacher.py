@@ -1,4 +1,4 @@
-"""The network whose states `idl sim` learns from: trained here, or by an earlier run."""
+"""The teacher: the network whose states `idl sim` learns from, trained here or an earlier run."""
 
 from __future__ import annotations
 
@@ -9,50 +9,53 @@ from pathlib import Path
 
 from torch import nn
 
-from idl_cli.config.schema import CNNConfig, DataConfig, MLPConfig, TrainConfig
-from idl_cli.config.sim_options import RunConfig, SimConfig
+from idl_cli.config.data_options import DataConfig
+from idl_cli.config.model_options import CNNConfig, MLPConfig
+from idl_cli.config.sim_config import RunConfig, SimConfig
+from idl_cli.config.train_config import TrainConfig
 from idl_cli.errors import InputError
-from idl_cli.jobs.job import Interrupted, Job
+from idl_cli.jobs.job import Job
 from idl_cli.jobs.resume import Continuation
-from idl_cli.jobs.training.components import (
-    Ingredients,
-    build_parts,
-    checkpoint_folder,
-    train_parts,
-)
+from idl_cli.jobs.training.fit_and_test import TrainingContext, fit_and_test
+from idl_cli.jobs.training.setup import TrainingSetup, set_up_training
 from idl_cli.processes.devices import choose_devices
-from idl_cli.processes.stop_signals import StopSignals
-from idl_cli.record.config_file import read_recorded
+from idl_cli.processes.stop_signals import Interrupted, StopSignals
+from idl_cli.record.checkpoints import (
+    checkpoint_folder,
+    chosen_checkpoint,
+    load_checkpoint,
+    resumed_checkpoint,
+)
+from idl_cli.record.config_file import recorded_config
 from idl_cli.record.finder import existing_run
 from idl_cli.record.run_directory import RunDirectory
-from idl_cli.record.saved_model import load_trained, read_trained, resumed_checkpoint
-from idl_core.training import Callback, CheckpointFolder, Metrics, Team, evaluate
+from idl_core.training import Callback, CheckpointFolder, Metrics, evaluate
 
 
 @dataclass
 class Teacher:
-    """A network on its device, ready to give states.
+    """The teacher on its device.
 
     Attributes:
         config: what it is.
-        parts: its data and task; its model is `network`.
+        setup: its data and task; its model is `network`.
         trained_in: folder of its run; None where it is yet to be trained.
     """
 
     config: MLPConfig | CNNConfig
-    parts: Ingredients
+    setup: TrainingSetup
     trained_in: Path | None
 
     @property
     def network(self) -> nn.Module:
         """The network itself."""
-        return self.parts.model
+        return self.setup.model
 
 
 def find_teacher(
     job: Job, begin: Continuation[SimConfig]
 ) -> tuple[Continuation[SimConfig], Teacher]:
-    """The teacher that the configuration names, built on its device, and loaded if it is a run's.
+    """Build the teacher of the configuration, and load its weights if it is an earlier run.
 
     Returns: the configuration too, with the teacher's run as it is found from anywhere, and with
         its data where none were typed.
@@ -68,10 +71,10 @@ def find_teacher(
     if not isinstance(config.teacher, RunConfig):
         trained = None if begin.old is None else resumed_checkpoint(begin.old / "teacher")
         training = _training(config, config.teacher)
-        parts = build_parts(training, devices[0], screen.loading, trained, screen.say)
-        return begin, Teacher(config.teacher, parts, None)
+        setup = set_up_training(training, devices[0], screen.loading, trained, screen.say)
+        return begin, Teacher(config.teacher, setup, None)
     run = existing_run(config.teacher.run, key="teacher=")
-    recorded = read_recorded(run)
+    recorded = recorded_config(run)
     model = recorded.teacher if isinstance(recorded, SimConfig) else recorded.model
     if isinstance(model, RunConfig):
         raise InputError(f"teacher={run}: its own teacher is '{model.run}': give that one")
@@ -85,17 +88,17 @@ def find_teacher(
         assert isinstance(recorded.data, DataConfig)  # the only data of these models
         config = dataclasses.replace(config, data=recorded.data)
     folder = run / ("teacher" if isinstance(recorded, SimConfig) else "checkpoints")
-    checkpoint, training = read_trained(folder, "best"), _training(config, model)
-    parts = build_parts(training, devices[0], screen.loading, checkpoint, screen.say)
-    load_trained(parts.model, checkpoint, run)
-    return dataclasses.replace(begin, config=config), Teacher(model, parts, run)
+    checkpoint, training = chosen_checkpoint(folder, "best"), _training(config, model)
+    setup = set_up_training(training, devices[0], screen.loading, checkpoint, screen.say)
+    load_checkpoint(setup.model, checkpoint, run)
+    return dataclasses.replace(begin, config=config), Teacher(model, setup, run)
 
 
 def teacher_checkpoints(teacher: Teacher, directory: RunDirectory) -> CheckpointFolder | None:
-    """Those of its training in this run; None where an earlier run has trained it."""
+    """The checkpoints of its training in this run; None where it is an earlier run."""
     if teacher.trained_in is not None:
         return None
-    return checkpoint_folder(directory.teacher, teacher.config, teacher.parts.dataset)
+    return checkpoint_folder(directory.teacher, teacher.config, teacher.setup.dataset)
 
 
 def train_teacher(
@@ -106,38 +109,37 @@ def train_teacher(
     directory: RunDirectory,
     resume: bool,
 ) -> Metrics:
-    """Train it, unless it is trained already. Returns: its figures on the test split.
+    """Train it, unless it is trained already. Returns: its metrics on the test split.
 
     Raises: InputError, RunFailed, Interrupted.
     """
-    parts = teacher.parts
+    setup = teacher.setup
     checkpoints = teacher_checkpoints(teacher, directory)
     if checkpoints is None:
-        trainer = parts.config.trainer
+        trainer = setup.config.trainer
         return evaluate(
-            parts.model, parts.dataset.test, parts.task, trainer.eval_batch_size, trainer.precision
+            setup.model,
+            setup.dataset.test,
+            setup.task,
+            trainer.eval_batch_size,
+            trainer.precision,
         )
-    outcome = train_parts(
-        parts,
-        callback,
-        job.screen.say,
-        checkpoints,
-        stop,
-        directory.figures / "unused",  # only series have a forecast to draw
+    context = TrainingContext(
+        callback=callback,
+        say=job.screen.say,
+        stop=stop,
+        checkpoints=checkpoints,
+        forecast=directory.figures / "unused",  # only series have a forecast to draw
         resume=resume,
-        team=Team(),
     )
-    result = outcome.result
-    job.facts |= {
-        "epochs": result.progress.epoch,
-        "steps": result.progress.step,
-        "train": result.train,
-        "val": result.val,
-    }
+    outcome = fit_and_test(setup, context)
+    result, summary = outcome.result, job.summary
+    summary.epochs, summary.steps = result.progress.epoch, result.progress.step
+    summary.train, summary.val = result.train, result.val
     if result.interrupted:
         raise Interrupted(
             f"stopped at step {result.progress.step} of the teacher's training, and saved; "
-            f"go on with: {job.going_on}",
+            f"go on with: {job.resume_command}",
             stop.exit_code,
             stop.received,
         )

@@ -6,8 +6,7 @@ import os
 
 import torch
 
-from idl_cli.config.build import choose_device, device_name
-from idl_cli.config.schema import TrainerConfig
+from idl_cli.config.training_options import TrainerConfig
 from idl_cli.errors import InputError
 
 
@@ -17,8 +16,18 @@ def choose_devices(trainer: TrainerConfig) -> list[torch.device]:
     On CPUs a "device" is a worker process: any number that the machine can bear. `auto` is every
     GPU, or one process on the CPU.
 
-    Raises: InputError where there are not so many.
+    Raises: InputError where there are not so many, or not what `trainer.cuda_graph` needs.
     """
+    devices = _devices(trainer)
+    if trainer.cuda_graph == "on" and (len(devices) > 1 or devices[0].type != "cuda"):
+        raise InputError(
+            f"trainer.cuda_graph=on: CUDA graphs are of training on one GPU, and this is on "
+            f"{devices_name(devices)}; auto captures where it can"
+        )
+    return devices
+
+
+def _devices(trainer: TrainerConfig) -> list[torch.device]:
     name = trainer.device_name
     first = choose_device(name)
     if first.type == "cpu":
@@ -47,7 +56,7 @@ def choose_devices(trainer: TrainerConfig) -> list[torch.device]:
 
 
 def devices_name(devices: list[torch.device]) -> str:
-    """The devices for a record: 'cpu', '2 x cpu', 'cuda: <its name>'."""
+    """The devices as summary.json names them: 'cpu', '2 x cpu', 'cuda: <its name>'."""
     name = device_name(devices[0])
     return name if len(devices) == 1 else f"{len(devices)} x {name.replace(':0', '', 1)}"
 
@@ -59,3 +68,22 @@ def threads_of_each(count: int) -> int | None:
     if hasattr(os, "sched_getaffinity"):  # what a cluster's job may use, not all there is
         return max(1, len(os.sched_getaffinity(0)) // count)
     return max(1, (os.cpu_count() or 1) // count)
+
+
+def choose_device(name: str, key: str = "trainer.device") -> torch.device:
+    """The torch device of a name. Raises: InputError where there is no such device."""
+    count = torch.cuda.device_count()
+    if name == "auto":
+        return torch.device("cuda" if count else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= count:
+        there = f"there are {count} (cuda:0 on)" if count else "torch finds no GPU here"
+        raise InputError(f"{key}={name}: {there}; auto takes what there is")
+    return device
+
+
+def device_name(device: torch.device) -> str:
+    """The device as summary.json names it: 'cpu', or 'cuda: <its name>'."""
+    if device.type == "cuda":
+        return f"{device}: {torch.cuda.get_device_name(device)}"
+    return str(device)

@@ -1,19 +1,20 @@
-"""Ranks that are there already: under torchrun or srun a process joins the others."""
+"""Ranks: under torchrun or srun this process joins the others that run the same command."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from idl_cli.errors import InputError
+from idl_cli.errors import InputError, RunFailed
 
 if TYPE_CHECKING:  # whether there are others is asked before torch is needed
     import torch
 
+    from idl_core.peers import Peers
     from idl_core.training import Team
 
 
@@ -28,7 +29,7 @@ class Ranks:
 
     @classmethod
     def of_environment(cls) -> Ranks | None:
-        """What torchrun or srun say; None for a process on its own."""
+        """From the variables of torchrun or srun; None for a process on its own."""
         env = os.environ
         if int(env.get("WORLD_SIZE") or 1) > 1 and "RANK" in env:
             return cls(
@@ -45,7 +46,7 @@ class Ranks:
         return None
 
     def device(self, devices: list[torch.device]) -> torch.device:
-        """The device of this rank, of those that the configuration stands for on each machine.
+        """The device of this rank, among those that the configuration chooses on each machine.
 
         Raises: InputError where it asks for another number of workers than there are.
         """
@@ -60,6 +61,72 @@ class Ranks:
 
         # srun may have given each rank a GPU of its own.
         return torch.device("cuda", self.local_rank % torch.cuda.device_count())
+
+
+@dataclass
+class JoinedRanks:
+    """This process among ranks of which rank 0 prepares and records, and the others do a share.
+
+    Before rank 0 gives the others their share it may work for hours, or be refused its directory:
+    they wait for as long as it lives.
+    """
+
+    team: Team
+    peers: Peers
+    given: bool = False
+
+    @property
+    def rank(self) -> int:
+        """0 for the process that prepares and records."""
+        return self.team.rank
+
+    def give(self, share: Any) -> None:
+        """Give every other rank what it needs for its share; called by rank 0, once."""
+        self.given = True
+        self.peers.say("given")
+        self.peers.done()
+        self.team.first(share)
+
+    def receive(self, on_wait: Callable[[], None] | None = None) -> Any:
+        """Wait for what rank 0 gives; None where it ended without.
+
+        Args:
+            on_wait: called now and then; what it raises ends the waiting.
+
+        Raises: RunFailed where rank 0 died.
+        """
+        from idl_core.peers import PeerLost
+
+        try:
+            self.peers.wait([0], on_wait)
+        except PeerLost as error:
+            raise RunFailed(str(error)) from error
+        return self.team.first(None) if self.peers.heard()[0] is not None else None
+
+
+@contextlib.contextmanager
+def join_ranks(
+    device: torch.device, ranks: Ranks | None, timeout: float = 600.0
+) -> Iterator[JoinedRanks | None]:
+    """Join the ranks that torchrun or srun started; None where this process is on its own.
+
+    Args:
+        timeout: seconds without a sign of life after which another rank counts as dead.
+
+    Raises: InputError where the port of the rendezvous is taken.
+    """
+    if ranks is None:
+        yield None
+        return
+    from idl_core.peers import Peers
+
+    with process_group(device, ranks, timeout) as team, Peers.of_group(timeout) as peers:
+        joined = JoinedRanks(team, peers)
+        try:
+            yield joined
+        finally:
+            if not team.rank and not joined.given:
+                peers.done()  # the others wait for a share no longer
 
 
 @contextlib.contextmanager
@@ -102,7 +169,7 @@ def process_group(
 
 
 def _complete_environment(ranks: Ranks) -> None:
-    """What srun does not say and torch needs."""
+    """Set the variables that torch needs and srun does not set."""
     env = os.environ
     env.setdefault("RANK", str(ranks.rank))
     env.setdefault("WORLD_SIZE", str(ranks.count))

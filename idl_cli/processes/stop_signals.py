@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM, SIGUSR1 and a closed terminal as requests to stop after the step under way."""
+"""Signals (Ctrl-C, SIGTERM, SIGUSR1, SIGHUP) as requests to stop after the current step."""
 
 from __future__ import annotations
 
@@ -19,8 +19,18 @@ _SIGNALS = [
 _ONE_PRESS_SECONDS = 0.25
 
 
+class Interrupted(Exception):
+    """A signal ended the computation, which was saved before."""
+
+    def __init__(self, message: str, exit_code: int, signal: int | None = None) -> None:
+        super().__init__(message)
+        self.exit_code, self.signal = exit_code, signal
+
+
 class StopSignals:
-    """While it is entered, true once a signal asked to stop. A second Ctrl-C stops at once.
+    """Callable: true once a signal asked to stop. It listens while it is entered.
+
+    A second Ctrl-C stops at once.
 
     Two within a moment are one: a terminal gives Ctrl-C to every process of a command, and some
     programs between (launchers, torchrun) pass theirs on.
@@ -43,8 +53,8 @@ class StopSignals:
     @property
     def exit_code(self) -> int:
         """130 after Ctrl-C, 129 after SIGHUP, else 143, as a shell reports them."""
-        told = {"SIGINT": 130, "SIGHUP": 129}
-        return 143 if self.received is None else told.get(self.received.name, 143)
+        codes = {"SIGINT": 130, "SIGHUP": 129}
+        return 143 if self.received is None else codes.get(self.received.name, 143)
 
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():
@@ -81,7 +91,7 @@ class StopSignals:
     _saying = b"\nstopping after this step; Ctrl-C again stops at once\n"
 
     def _leave_terminal(self) -> None:
-        """Write no more to a terminal that is closed: that would fail, and the run with it."""
+        """Redirect stdout and stderr from the closed terminal: writing to it would fail."""
         for descriptor in self._terminals:
             os.dup2(nowhere := os.open(os.devnull, os.O_WRONLY), descriptor)
             os.close(nowhere)
@@ -89,10 +99,10 @@ class StopSignals:
 
 
 class SweepSignals(StopSignals):
-    """The same for a sweep whose jobs run in a pool of processes: each is told, and saves.
+    """The same for a sweep whose jobs run in a pool of processes: all of them stop, and save.
 
-    Through a file: of the pool's processes one may be between two jobs, or only just starting. They
-    leave the signals themselves to us, see `PoolStop`.
+    A file `.stopping` in the sweep's folder asks them to, since one may be between two jobs or
+    still starting. Signals to the pool's processes themselves are ignored, see `PoolStop`.
     """
 
     _saying = b"\nstopping: the jobs under way save; Ctrl-C again stops at once\n"
@@ -120,7 +130,7 @@ class SweepSignals(StopSignals):
 
 
 class PoolStop(StopSignals):
-    """In a process of a pool: true once the process that started it was told to stop."""
+    """In a process of a pool: true once the process that started it was asked to stop."""
 
     def __init__(self, sweep: Path) -> None:
         super().__init__()
@@ -136,7 +146,7 @@ class PoolStop(StopSignals):
 
     def __enter__(self) -> PoolStop:
         self._terminals = _terminals()
-        for number in _SIGNALS:  # from now on: there is nothing to be said between two jobs either
+        for number in _SIGNALS:  # for good: between two jobs they are ignored too
             signal.signal(number, signal.SIG_IGN)
         return self
 
@@ -146,7 +156,7 @@ def _stop_file(sweep: Path) -> Path:
 
 
 def pass_on(number: int | None) -> None:
-    """Give a signal that ended a run to whoever listened for it before the run began.
+    """Raise a signal that ended a run again, for the handler from before the run.
 
     Submitit queues the job again and ends the process; where nobody listened nothing happens.
     """
@@ -158,7 +168,7 @@ def pass_on(number: int | None) -> None:
 
 
 def _terminals() -> list[int]:
-    """Which of stdout and stderr a person reads."""
+    """Which of stdout and stderr are terminals."""
     return [descriptor for descriptor in (1, 2) if os.isatty(descriptor)]
 
 

@@ -1,7 +1,7 @@
-"""What the workers of a training tell the process that started them: JSON lines through a pipe.
+"""What workers report to the process that started them: JSON lines through a pipe.
 
-The parent alone has the screen, the record and wandb; a worker has the model and its share of the
-data. So the parent hears every event that a callback would, and what became of it all.
+The parent alone has the screen and the loggers; a worker has the model and its share of the data.
+So every event of a worker's callback is sent, and replayed to the callback of the parent.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from idl_core.training import Callback, Metrics, Plan, Progress
 _LONGEST = 3000  # of a text: a line that fits into the pipe's buffer is written in one piece
 
 
-class Channel:
+class WorkerChannel:
     """A worker's end of the pipe."""
 
     def __init__(self, pipe: Path) -> None:
@@ -28,18 +28,18 @@ class Channel:
         os.write(self._descriptor, (json.dumps({"kind": kind, **content}) + "\n").encode())
 
     def say(self, text: str) -> None:
-        """A line for the user."""
+        """Send a line for the user."""
         self.send("say", text=text[:_LONGEST])
 
     def fail(self, error: Exception) -> None:
-        """What ended the worker, where the user is to be told in one line."""
+        """Send the error, one of ours, that ends the worker."""
         self.send("error", type=type(error).__name__, text=str(error)[:_LONGEST])
 
 
-class Telling(Callback):
-    """Passes every event on."""
+class SendingCallback(Callback):
+    """Sends every event through a channel."""
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: WorkerChannel) -> None:
         self._send = channel.send
 
     def on_start(self, plan: Plan) -> None:
@@ -48,12 +48,12 @@ class Telling(Callback):
     def on_tick(self, progress: Progress) -> None:
         self._send("on_tick", progress=asdict(progress))
 
-    def on_log(self, progress: Progress, figures: Metrics) -> None:
-        self._send("on_log", progress=asdict(progress), figures=figures)
+    def on_log(self, progress: Progress, metrics: Metrics) -> None:
+        self._send("on_log", progress=asdict(progress), metrics=metrics)
 
-    def on_evaluation(self, progress: Progress, split: str, figures: Metrics, best: bool) -> None:
+    def on_evaluation(self, progress: Progress, split: str, metrics: Metrics, best: bool) -> None:
         self._send(
-            "on_evaluation", progress=asdict(progress), split=split, figures=figures, best=best
+            "on_evaluation", progress=asdict(progress), split=split, metrics=metrics, best=best
         )
 
     def on_save(self, progress: Progress) -> None:
@@ -63,17 +63,10 @@ class Telling(Callback):
         self._send("on_problem", problem=problem[:_LONGEST])
 
 
-def pass_on(message: dict[str, Any], callback: Callback) -> None:
-    """Tell a callback of an event that came through the pipe; other messages are left alone."""
+def replay(message: dict[str, Any], callback: Callback) -> None:
+    """Call a callback with an event that came through the pipe; other messages are left alone."""
     arguments = {name: value for name, value in message.items() if name != "kind"}
-    if message["kind"] in (
-        "on_start",
-        "on_tick",
-        "on_log",
-        "on_evaluation",
-        "on_save",
-        "on_problem",
-    ):
+    if message["kind"].startswith("on_"):
         for name, kind in (("progress", Progress), ("plan", Plan)):
             if name in arguments:
                 arguments[name] = kind(**arguments[name])

@@ -1,4 +1,4 @@
-"""Training on several devices: a worker for each, and this process to record what they tell."""
+"""A pool of workers, one a device, and this process to pass on what they report."""
 
 from __future__ import annotations
 
@@ -17,26 +17,30 @@ from typing import Any
 from idl_cli import errors
 from idl_cli.errors import RunFailed
 from idl_cli.processes.devices import threads_of_each
-from idl_cli.processes.worker_channel import pass_on
+from idl_cli.processes.worker_channel import replay
 from idl_core.training import Callback
 from idl_core.workers import WorkerFailed, run_workers
 
-_WORKER = "idl_cli.jobs.training.worker"
 _POLL_SECONDS = 0.2
-_TOLD_LINES = 10  # of the output of a worker that failed
+_SHOWN_LINES = 10  # of the output of a worker that failed
 
 
 def run_pool(
+    module: str,
     job: dict[str, Any],
     devices: Sequence[object],
     callback: Callback,
     say: Callable[[str], None],
     stop: Callable[[], bool],
 ) -> dict[str, Any]:
-    """Train by `job` (see `worker.main`) with a worker for each device.
+    """Run `module.main(folder)` in a worker for each device, with `job` in `<folder>/job.json`.
 
-    The configuration was composed here, and the run directory is this process's: workers get both.
-    A second Ctrl-C ends them at once.
+    A worker reports through a `WorkerChannel`, and stops when `<folder>/stop` appears.
+
+    Args:
+        job: plain values; `devices` and `threads` (for each worker, None: as they are) are added.
+        callback, say: take what rank 0 reports.
+        stop: true once the workers are to save and end; what it raises ends them at once.
 
     Returns: the outcome as plain values.
     Raises: what ended the training in the workers (InputError, RunFailed), or RunFailed with the
@@ -49,7 +53,7 @@ def run_pool(
             "threads": threads_of_each(len(devices)),
         }
         (folder / "job.json").write_text(json.dumps(whole))
-        pool = _Pool(folder, len(devices))
+        pool = _Pool(module, folder, len(devices))
         try:
             pool.listen(callback, say, stop)
         except BaseException:
@@ -61,10 +65,10 @@ def run_pool(
 
 
 class _Pool:
-    """The launcher in a thread (signals belong to the main one), and our end of the pipe."""
+    """The launcher, in a thread since the main one handles signals, and our end of the pipe."""
 
-    def __init__(self, folder: Path, count: int) -> None:
-        self._folder, self._count = folder, count
+    def __init__(self, module: str, folder: Path, count: int) -> None:
+        self._module, self._folder, self._count = module, folder, count
         os.mkfifo(folder / "events")
         # For writing too: the pipe stays open while no worker has it.
         self._pipe = os.open(folder / "events", os.O_RDWR)
@@ -78,14 +82,14 @@ class _Pool:
 
     def _run(self) -> None:
         try:
-            run_workers(_WORKER, str(self._folder), self._count, self._folder)
+            run_workers(self._module, str(self._folder), self._count, self._folder)
         except Exception as error:
             self._failure = error
 
     def listen(
         self, callback: Callback, say: Callable[[str], None], stop: Callable[[], bool]
     ) -> None:
-        """Pass on what the workers tell until they have ended, and ask them to stop if told to."""
+        """Pass on what the workers report until they end; ask them to stop when `stop` says so."""
         ended = False
         while not ended:
             ended = not self._thread.is_alive()  # asked first: then all has been written
@@ -95,7 +99,7 @@ class _Pool:
                 if message["kind"] == "say":
                     say(message["text"])
                 else:
-                    pass_on(message, callback)
+                    replay(message, callback)
 
     def kill(self) -> None:
         """End the workers at once, those too that are only just starting."""
@@ -111,11 +115,11 @@ class _Pool:
         os.close(self._pipe)
 
     def outcome(self, say: Callable[[str], None]) -> dict[str, Any]:
-        """What rank 0 told at the end. Raises: see `run_pool`."""
+        """What rank 0 sent at its end. Raises: see `run_pool`."""
         if self._error is not None:
             raise getattr(errors, self._error["type"])(self._error["text"])
         if isinstance(self._failure, WorkerFailed):
-            for line in self._failure.output.splitlines()[-_TOLD_LINES:]:
+            for line in self._failure.output.splitlines()[-_SHOWN_LINES:]:
                 say(f"  rank {self._failure.rank}: {line}")
             raise RunFailed(str(self._failure)) from None
         if self._failure is not None:
@@ -125,7 +129,7 @@ class _Pool:
         return self._outcome
 
     def _messages(self) -> list[dict[str, Any]]:
-        """What has come through the pipe, waiting a little where there is nothing yet."""
+        """Read the messages in the pipe, waiting a little where there are none."""
         ready, _, _ = select.select([self._pipe], [], [], _POLL_SECONDS)
         while ready:
             self._rest += os.read(self._pipe, 65536)

@@ -1,15 +1,62 @@
-"""Turning what a user typed for a run into a directory, or a line that says what was meant."""
+"""Finding run directories: all below a folder, or the one that a user typed."""
 
 from __future__ import annotations
 
+import os
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from idl_cli.errors import InputError, close_match
-from idl_cli.record.reader import find_runs, is_run
+from idl_cli.record.reader import RunRecord, config_text
+
+
+def find_runs(folder: Path) -> list[RunRecord]:
+    """All runs in `folder` and below, in order of their paths; `folder` itself may be one.
+
+    A run's own folders are not searched, nor are hidden ones. Links to folders are followed, and
+    what is reached twice (a link `latest`) counts once.
+    """
+    found = [RunRecord.read(path) for path in _run_folders(folder, set())]
+    return sorted(found, key=lambda run: run.path)
+
+
+def is_run(folder: Path, names: set[str] | None = None) -> bool:
+    """Whether a folder is a run: it has a summary.json, or a config.yaml that a run wrote."""
+    try:
+        inside = {entry.name for entry in os.scandir(folder)} if names is None else names
+    except OSError:
+        return False
+    if "summary.json" in inside:
+        return True
+    if "config.yaml" not in inside:
+        return False
+    # A folder of Hydra sources has a config.yaml too; only there is a list of defaults.
+    return "overrides.yaml" in inside or not re.search(
+        r"^defaults:", config_text(folder), re.MULTILINE
+    )
+
+
+def _run_folders(folder: Path, seen: set[tuple[int, int]]) -> Iterator[Path]:
+    try:
+        with os.scandir(folder) as scan:
+            entries = list(scan)
+        identity = folder.stat()
+    except OSError:  # not ours to read: the other runs are still worth a table
+        return
+    if (identity.st_dev, identity.st_ino) in seen:
+        return
+    seen.add((identity.st_dev, identity.st_ino))
+    if is_run(folder, {entry.name for entry in entries}):
+        yield folder
+        return
+    folders = [entry for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
+    for entry in sorted(folders, key=lambda entry: (entry.is_symlink(), entry.name)):
+        yield from _run_folders(folder / entry.name, seen)
 
 
 def existing_run(typed: str, key: str = "run=") -> Path:
-    """The run directory that was typed.
+    """The run directory that was typed, checked to be one.
 
     Raises: InputError where it is none, naming the nearest run there is.
     """
@@ -30,7 +77,7 @@ def existing_run(typed: str, key: str = "run=") -> Path:
 
 
 def _near(path: Path) -> str:
-    """A hint at the run whose path or folder name is closest to a wrong one."""
+    """A hint at the run whose path or folder name is closest to what was typed."""
     start = next((up for up in path.parents if up.is_dir()), Path())
     runs = find_runs(start if start != Path() else Path("runs"))
     if not runs:

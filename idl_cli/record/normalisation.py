@@ -1,4 +1,4 @@
-"""The normalisation that a model was trained behind: kept with its weights, for other data too."""
+"""The normalisation of the data that a model was trained on, kept with its weights."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from idl_cli.errors import InputError
-from idl_cli.record.config_file import belongings
+from idl_cli.record.fingerprint import read_fingerprint
 from idl_core.training import Checkpoint
 from idl_datasets import Dataset, Normalisation, SeriesDataset
 
@@ -22,7 +22,7 @@ AnyDataset = TypeVar("AnyDataset", bound=Dataset)
 
 
 def kept_normalisation(dataset: Dataset) -> dict[str, Tensor]:
-    """What each checkpoint of a model of these data holds beside its weights; of texts nothing."""
+    """The normalisation as tensors for a checkpoint; none for texts."""
     if dataset.task == "language":
         return {}
     return {f"{_PREFIX}{name}": getattr(dataset.normalisation, name) for name in _NAMES}
@@ -31,7 +31,7 @@ def kept_normalisation(dataset: Dataset) -> dict[str, Tensor]:
 def as_trained(
     dataset: AnyDataset, checkpoint: Checkpoint, say: Callable[[str], None]
 ) -> AnyDataset:
-    """The data as the model of a checkpoint sees them, which `check_fit` has let pass.
+    """The data normalised as in the training of a checkpoint; `check_fit` comes first.
 
     Raises: InputError where what the checkpoint holds is no normalisation of its samples.
     """
@@ -47,7 +47,7 @@ def as_trained(
         if isinstance(dataset, SeriesDataset):
             return dataset
         return dataset.normalised(Normalisation(own.mean, own.std))  # targets were not scaled then
-    shape = belongings(checkpoint)["input_shape"]
+    shape = read_fingerprint(checkpoint)["input_shape"]
     try:
         mean, std, center, scale = (tensor for tensor in kept if tensor is not None)
         if shape != dataset.input_shape:  # as many values, in another shape
@@ -67,7 +67,7 @@ def as_trained(
 
 
 def targets_like_inputs(dataset: AnyDataset) -> AnyDataset:
-    """Targets on the scale of the inputs: of a model that adds the last input to what it tells.
+    """Put targets on the scale of the inputs, for models that predict the change since the last.
 
     Raises: InputError where the targets are class labels.
     """

@@ -1,4 +1,4 @@
-"""Choosing and ordering runs by any of their keys: `--where 'model.rank>=4' --sort -val.loss`.
+"""Filtering and sorting runs by any of their keys: `--where 'model.rank>=4' --sort -val.loss`.
 
 A condition is `key operator value`; nothing that was typed is ever evaluated as code.
 """
@@ -90,7 +90,7 @@ def as_text(value: Any) -> str:
 
 
 def check_keys(keys: Iterable[str], runs: Sequence[RunRecord]) -> None:
-    """See that every key is one that some run has.
+    """Check that every key is one that some run has.
 
     Raises: InputError naming the closest key that there is.
     """
@@ -103,7 +103,7 @@ def check_keys(keys: Iterable[str], runs: Sequence[RunRecord]) -> None:
 
 
 def _meant(key: str, known: list[str]) -> str:
-    """The keys that end in or begin with what was typed, else the closest."""
+    """A hint at the keys that end in or begin with what was typed, else at the closest."""
     inside = [name for name in known if name.endswith(f".{key}") or name.startswith(f"{key}.")]
     if inside:
         return f" Did you mean {' or '.join(map(repr, inside[:4]))}?"

@@ -1,4 +1,4 @@
-"""Reading run directories: finding them, and looking up any figure or setting of one by its key.
+"""Reading a run directory: any metric or setting of it by its key.
 
 A thousand of them are read in about a second, so nothing is parsed that no one asked for:
 config.yaml only for a key that summary.json does not answer, and of it only the group in question.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,11 +19,12 @@ from typing import Any
 
 import yaml
 
+from idl_cli.record.metrics_reader import is_number, last_metrics
 from idl_cli.record.run_directory import own_words
 
 MISSING: Any = object()  # "this run has no such key": None is a value that a configuration can hold
 
-HEADLINE_FIGURES = ("accuracy", "perplexity", "mse", "loss")  # the first that a split has
+HEADLINE_METRICS = ("accuracy", "perplexity", "mse", "loss")  # the first that a split has
 
 # The C parser is ten times faster; it is absent where PyYAML was built without libyaml.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -42,11 +42,11 @@ class RunRecord:
 
     @classmethod
     def read(cls, path: Path) -> RunRecord:
-        """Read summary.json, or what metrics.jsonl tells of a run that wrote none yet."""
+        """Read summary.json, or, of a run that wrote none yet, the end of metrics.jsonl."""
         try:
             text = (path / "summary.json").read_text(encoding="utf-8")
         except FileNotFoundError:
-            return cls(path, _progress(path / "metrics.jsonl"), "unfinished")
+            return cls(path, last_metrics(path / "metrics.jsonl"), "unfinished")
         except (OSError, UnicodeDecodeError):
             return cls(path, {}, "damaged")
         try:
@@ -76,7 +76,7 @@ class RunRecord:
         return {*COLUMN_VALUES, *leaves(self.summary), *leaves(self.config)}
 
     def name_of(self, group: str) -> Any:
-        """The name that a group of the configuration (model, data) gives itself.
+        """The name of the chosen option of a group (model, data).
 
         An evaluation has the model, and unless it chose another the data, of the run it is of.
         """
@@ -89,19 +89,19 @@ class RunRecord:
         return MISSING
 
     def headline(self, split: str) -> tuple[str, Any]:
-        """The name and value of the figure that one looks at first, e.g. ("accuracy", 0.97)."""
-        figures = self.summary.get(split)
-        if isinstance(figures, dict):
-            for name in HEADLINE_FIGURES:
-                if _is_number(figures.get(name)):
-                    return name, figures[name]
+        """The name and value of the metric that one looks at first, e.g. ("accuracy", 0.97)."""
+        metrics = self.summary.get(split)
+        if isinstance(metrics, dict):
+            for name in HEADLINE_METRICS:
+                if is_number(metrics.get(name)):
+                    return name, metrics[name]
         return "", MISSING
 
     @cached_property
     def started(self) -> str:
         """When the run began, "2025-11-21 09:56:12": recorded, else by its folder's name or age."""
-        for told in (self.summary.get("started"), *self._folder_names()):
-            if isinstance(told, str) and (found := _STARTED.search(told)):
+        for text in (self.summary.get("started"), *self._folder_names()):
+            if isinstance(text, str) and (found := _STARTED.search(text)):
                 return "{} {}:{}:{}".format(*found.groups())
         for name in ("overrides.yaml", "config.yaml", "summary.json", ""):
             with contextlib.suppress(OSError):
@@ -121,7 +121,7 @@ class RunRecord:
 
     @cached_property
     def _config_text(self) -> str:
-        return _config_text(self.path)
+        return config_text(self.path)
 
     def _settings(self, group: str) -> dict[str, Any]:
         """At least the top-level entry `group` of the configuration."""
@@ -163,72 +163,8 @@ def read_overrides(directory: Path) -> list[str]:
     return own_words([str(word) for word in typed]) if isinstance(typed, list) else []
 
 
-def find_runs(folder: Path) -> list[RunRecord]:
-    """All runs in `folder` and below, in order of their paths; `folder` itself may be one.
-
-    A run's own folders are not searched, nor are hidden ones. Links to folders are followed, and
-    what is reached twice (a link `latest`) counts once.
-    """
-    found = [RunRecord.read(path) for path in _run_folders(folder, set())]
-    return sorted(found, key=lambda run: run.path)
-
-
-def is_run(folder: Path, names: set[str] | None = None) -> bool:
-    """Whether a folder is a run: it has a summary.json, or a config.yaml that a run wrote."""
-    try:
-        inside = {entry.name for entry in os.scandir(folder)} if names is None else names
-    except OSError:
-        return False
-    if "summary.json" in inside:
-        return True
-    if "config.yaml" not in inside:
-        return False
-    # A folder of Hydra sources has a config.yaml too; only there is a list of defaults.
-    return "overrides.yaml" in inside or not re.search(
-        r"^defaults:", _config_text(folder), re.MULTILINE
-    )
-
-
-def _run_folders(folder: Path, seen: set[tuple[int, int]]) -> Iterator[Path]:
-    try:
-        with os.scandir(folder) as scan:
-            entries = list(scan)
-        identity = folder.stat()
-    except OSError:  # not ours to read: the other runs are still worth a table
-        return
-    if (identity.st_dev, identity.st_ino) in seen:
-        return
-    seen.add((identity.st_dev, identity.st_ino))
-    if is_run(folder, {entry.name for entry in entries}):
-        yield folder
-        return
-    folders = [entry for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
-    for entry in sorted(folders, key=lambda entry: (entry.is_symlink(), entry.name)):
-        yield from _run_folders(folder / entry.name, seen)
-
-
-def _progress(metrics: Path) -> dict[str, Any]:
-    """The newest figures by split and the epochs seen, out of the end of metrics.jsonl."""
-    try:
-        with metrics.open("rb") as stream:
-            stream.seek(max(0, metrics.stat().st_size - 65536))
-            lines = stream.read().splitlines()
-    except OSError:
-        return {}
-    progress: dict[str, Any] = {}
-    for line in lines:
-        try:
-            figures = json.loads(line)
-        except ValueError:  # cut in two by our seek, or by whatever ended the run
-            continue
-        if isinstance(figures, dict) and isinstance(split := figures.pop("split", None), str):
-            progress["epochs"] = figures.pop("epoch", MISSING)
-            progress["steps"] = figures.pop("step", MISSING)
-            progress[split] = figures
-    return {key: value for key, value in progress.items() if value is not MISSING}
-
-
-def _config_text(run: Path) -> str:
+def config_text(run: Path) -> str:
+    """config.yaml as text; empty where it is absent or cannot be read."""
     try:
         return (run / "config.yaml").read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
@@ -278,12 +214,8 @@ def leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[str]:
             yield f"{prefix}{name}"
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def as_number(value: Any) -> float | None:
-    """The finite number that a value is or spells, or None."""
+    """A value as a finite number, also where it is text; None where it is none."""
     if value is MISSING or value is None or isinstance(value, bool):
         return None
     try:
@@ -291,3 +223,14 @@ def as_number(value: Any) -> float | None:
     except (TypeError, ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None
+
+
+def json_value(value: Any) -> Any:
+    """A value for JSON: NaN and MISSING become null."""
+    if isinstance(value, dict):
+        return {key: json_value(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [json_value(entry) for entry in value]
+    if value is MISSING or (isinstance(value, float) and not math.isfinite(value)):
+        return None
+    return value if isinstance(value, int | float | str | None) else str(value)

@@ -1,9 +1,9 @@
-"""The run directory: a folder that one process claims, and whose files are never half-written.
+"""The run directory: a folder that one process at a time writes to, each file atomically.
 
 config.yaml      the resolved configuration
 overrides.yaml   what was typed
-tokenizer.json   of a language model: what its tokens stand for
-metrics.jsonl    figures, a JSON object a line
+tokenizer.json   of a language model: its vocabulary
+metrics.jsonl    metrics, a JSON object a line
 teacher/         checkpoints of the network that a run of idl sim trained to learn from
 checkpoints/     best and last
 figures/
@@ -23,6 +23,7 @@ from typing import Any
 
 import yaml
 
+from idl_cli.atomic_write import write_whole
 from idl_cli.errors import InputError
 from idl_cli.typed_words import typed_word
 
@@ -47,7 +48,7 @@ class RunDirectory:
     """One run directory, held by this process until `release`."""
 
     def __init__(self, path: Path) -> None:
-        """Take hold of an existing folder; see `claim` and `reopen`. Raises: InputError."""
+        """Lock an existing folder; see `claim` and `reopen`. Raises: InputError."""
         self.path = path
         self.config = path / "config.yaml"
         self.overrides = path / "overrides.yaml"
@@ -59,7 +60,7 @@ class RunDirectory:
 
     @classmethod
     def claim(cls, path: Path, *, may_rename: bool) -> RunDirectory:
-        """A new run directory that no other process has or gets.
+        """Make a new run directory, which no other process can get too.
 
         Args:
             may_rename: take `<path>_2`, `<path>_3`... where `path` is taken; false for a path that
@@ -90,7 +91,7 @@ class RunDirectory:
 
     @classmethod
     def reopen(cls, path: Path) -> RunDirectory:
-        """A run directory to go on with. Raises: InputError where another process has it."""
+        """Lock an earlier run directory to go on in it. Raises: InputError where it is in use."""
         try:
             (path / "figures").mkdir(exist_ok=True)
             return cls(path)
@@ -118,13 +119,15 @@ class RunDirectory:
         write_whole(self.summary, json.dumps(finite(summary), indent=2) + "\n")
 
     def discard(self) -> None:
-        """Let go of the directory and remove it, where nothing came to be in it."""
+        """Release the directory, and remove it where it is still empty."""
         self.overrides.unlink(missing_ok=True)
-        remove_if_empty([self.figures, self.path])
+        for folder in (self.figures, self.path):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
         self.release()
 
     def release(self) -> None:
-        """Let go of the directory; its files stay."""
+        """Release the directory for other processes; its files stay."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -136,22 +139,8 @@ def holds_run(path: Path) -> bool:
 
 
 def own_words(typed: Sequence[str]) -> list[str]:
-    """What was typed, without how this attempt began: the run is the same without it."""
+    """What was typed, without trainer.resume and sweep.resume."""
     return [word for word in typed if word.split("=")[0] not in ("trainer.resume", "sweep.resume")]
-
-
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Replace a file by another in one move, so that no reader and no crash sees half of it."""
-    scratch = path.with_name(f".{path.name}.part")
-    try:
-        with open(scratch, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(scratch, path)
-    except OSError:
-        scratch.unlink(missing_ok=True)
-        raise
 
 
 def finite(value: Any) -> Any:
@@ -163,20 +152,8 @@ def finite(value: Any) -> Any:
     return [finite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def missing_folders(path: Path) -> list[Path]:
-    """`path` and those of its parents that do not exist yet, innermost first."""
-    return [folder for folder in (path, *path.parents) if not folder.exists()]
-
-
-def remove_if_empty(folders: Sequence[Path]) -> None:
-    """Remove those of the folders, innermost first, that have nothing in them."""
-    for folder in folders:
-        with contextlib.suppress(OSError):
-            folder.rmdir()
-
-
 def cannot_write(path: Path, error: OSError) -> InputError:
-    """The line about a folder that the system will not let us write."""
+    """The error about a folder that cannot be written."""
     reason = error.strerror or str(error)
     return InputError(
         f"cannot write the run directory '{path}' ({reason}); choose another with hydra.run.dir="

@@ -1,81 +1,58 @@
-"""The model that a run has trained, made again without its data."""
+"""The model that a run has trained, built again from its directory without its data."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from torch import nn
 
-from idl_cli.config.build import build_model
-from idl_cli.errors import InputError
-from idl_cli.record.config_file import belongings, model_of, read_recorded
-from idl_core.training import Checkpoint, CheckpointError, CheckpointFolder, load_weights
+from idl_cli.config.build_model import build_model
+from idl_cli.record.checkpoints import chosen_checkpoint, load_checkpoint
+from idl_cli.record.config_file import recorded_config
+from idl_cli.record.fingerprint import model_of, read_fingerprint
+from idl_core.models import ImplicitModel, ImplicitRNN
 from idl_datasets import Dataset
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
-def trained_model(run: Path, checkpoint: Literal["best", "last"] = "best") -> nn.Module:
+
+def saved_model(run: Path, checkpoint: Literal["best", "last"] = "best") -> nn.Module:
     """The model with the weights of a checkpoint, on the CPU.
 
     Raises: InputError where the configuration or the checkpoint is absent or damaged.
     """
-    config = read_recorded(run)
-    saved = read_trained(run / "checkpoints", checkpoint)
+    config = recorded_config(run)
+    saved = chosen_checkpoint(run / "checkpoints", checkpoint)
     # The sizes of the data are in the checkpoint: the data itself need not be here.
-    sizes = belongings(saved)
+    sizes = read_fingerprint(saved)
     data = SimpleNamespace(
         name=config.data.name, input_shape=sizes["input_shape"], output_dim=sizes["output_dim"]
     )
     model = build_model(model_of(config, saved), cast(Dataset, data))
     if config.trainer.precision == "64":
         model = model.to(torch.float64)
-    load_trained(model, saved, run)
+    load_checkpoint(model, saved, run)
     return model
 
 
-def _warn(text: str) -> None:
-    print(text, file=sys.stderr)
+def saved_blocks(run: Path) -> dict[str, NDArray[Any]] | None:
+    """The matrices A (n, n), after its constraint, B (n, p), C (q, n), D (q, p) of a run.
 
-
-def read_trained(
-    folder: Path, checkpoint: Literal["best", "last"], say: Callable[[str], None] = _warn
-) -> Checkpoint:
-    """The checkpoint in a folder that was asked for.
-
-    Args:
-        say: told what was passed over, where `last` is damaged and the one before it is taken.
-
-    Raises: InputError: absent or damaged.
+    Of the best checkpoint; with a bias, B and D have one column more. Of an RNN the blocks are its
+    step's, whose input is [u, h] and whose output is h. None for a run of another model. Raises:
+    InputError where the configuration or the checkpoint is damaged.
     """
-    checkpoints = CheckpointFolder(folder)
-    try:
-        if checkpoint == "best":
-            return checkpoints.load_best()
-        last, problems = checkpoints.load_last()
-    except CheckpointError as error:
-        raise InputError(str(error)) from error
-    if last is None:
-        raise InputError(f"no checkpoint in '{folder}'")
-    if problems:
-        say(f"warning: {problems[0]}; the one before it is taken, of step {last.step}")
-    return last
-
-
-def resumed_checkpoint(folder: Path) -> Checkpoint | None:
-    """The one that a training goes on from, if it has saved one. Raises: InputError: damaged."""
-    try:
-        return CheckpointFolder(folder).load_last()[0]
-    except CheckpointError as error:
-        raise InputError(str(error)) from error
-
-
-def load_trained(model: nn.Module, checkpoint: Checkpoint, run: Path) -> None:
-    """Put the weights of a run's checkpoint into a model. Raises: InputError: of another model."""
-    try:
-        load_weights(model, checkpoint.tensors)
-    except CheckpointError as error:
-        raise InputError(f"'{run}': {error}") from error
+    model = saved_model(run)
+    if isinstance(model, ImplicitRNN):
+        model = model.recurrent.layer
+    if not isinstance(model, ImplicitModel):
+        return None
+    with torch.no_grad():
+        A, B, C = model.effective_A(), model.B, model.C
+        D = model.D if model.D is not None else torch.zeros(len(C), B.shape[1])
+        blocks = {"A": A, "B": B, "C": C, "D": D}
+        return {name: block.double().numpy() for name, block in blocks.items()}

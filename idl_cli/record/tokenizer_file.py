@@ -1,12 +1,12 @@
-"""tokenizer.json: what the tokens of a run's model stand for; reading it runs no code."""
+"""tokenizer.json: the vocabulary of a run's language model; reading it runs no code."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
+from idl_cli.atomic_write import write_whole
 from idl_cli.errors import InputError
-from idl_cli.record.run_directory import write_whole
 from idl_datasets import DatasetError, Tokenizer, tokenizer_from_state
 
 NAME = "tokenizer.json"

@@ -1,8 +1,9 @@
 """Fixed points of any map: the solvers, the adjoints that differentiate them, the solution."""
 
 from idl_core.equilibrium.adjoints import Adjoint, Implicit, Phantom, Unrolled
+from idl_core.equilibrium.captured_solves import CapturedSolves
 from idl_core.equilibrium.fixed_point import fixed_point
-from idl_core.equilibrium.late_warnings import flush_warnings
+from idl_core.equilibrium.late_warnings import collected, flush_warnings
 from idl_core.equilibrium.solution import ImplicitFunctionWarning, Solution, SolveStats
 from idl_core.equilibrium.solvers import Anderson, Broyden, Picard, Solver
 
@@ -10,6 +11,7 @@ __all__ = [
     "Adjoint",
     "Anderson",
     "Broyden",
+    "CapturedSolves",
     "Implicit",
     "ImplicitFunctionWarning",
     "Phantom",
@@ -18,6 +20,7 @@ __all__ = [
     "SolveStats",
     "Solver",
     "Unrolled",
+    "collected",
     "fixed_point",
     "flush_warnings",
 ]

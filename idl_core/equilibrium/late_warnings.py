@@ -10,7 +10,8 @@ from __future__ import annotations
 import atexit
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -25,15 +26,23 @@ class _Pending(NamedTuple):
     warn: Callable[[Tensor], None]
 
 
+Warn = Callable[[Tensor], None]
+
 _pending: deque[_Pending] = deque()
+_collected: list[tuple[Tensor, Warn]] | None = None
 _lock = threading.Lock()  # adjoint solves end in autograd's threads
 
 
 def warn_when_copied(numbers: Tensor, warn: Callable[[Tensor], None]) -> None:
     """Copy numbers from a GPU without waiting for it; call warn(copy) once they have arrived.
 
-    Of a solve that a CUDA graph captures nothing is copied.
+    Of a solve that a CUDA graph captures nothing is copied: what captures it looks at it after
+    each replay (`CapturedSolves`).
     """
+    with _lock:
+        if _collected is not None:
+            _collected.append((numbers, warn))
+            return
     # Streams and events are the current device's, which need not be the one that solves.
     with torch.cuda.device(numbers.device):
         if torch.cuda.is_current_stream_capturing():  # where to ask an event is forbidden too
@@ -45,6 +54,21 @@ def warn_when_copied(numbers: Tensor, warn: Callable[[Tensor], None]) -> None:
         done.record()
     with _lock:
         _pending.append(_Pending(done, host, warn))
+
+
+@contextmanager
+def collected() -> Iterator[list[tuple[Tensor, Warn]]]:
+    """Within it no solve on a GPU is copied or warned of: they are put on the list instead."""
+    global _collected
+    before = _collected
+    found: list[tuple[Tensor, Warn]] = []
+    with _lock:
+        _collected = found
+    try:
+        yield found
+    finally:
+        with _lock:
+            _collected = before
 
 
 def flush_warnings(*, wait: bool = True) -> None:

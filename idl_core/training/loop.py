@@ -9,22 +9,28 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from idl_core.training.callbacks import Callback, Metrics, Plan, Progress
+from idl_core.training.captured import CapturedStep
 from idl_core.training.checkpoint import CheckpointFolder
 from idl_core.training.components import TrainingComponents
+from idl_core.training.cuda_graphs import CannotCapture, graphs_for
 from idl_core.training.distributed import Team
 from idl_core.training.evaluation import Batches, Precision, device_of, evaluate
+from idl_core.training.rates import LearningRates
 from idl_core.training.state import Best, NonFiniteLoss, TrainingState
-from idl_core.training.step import EagerStep
+from idl_core.training.step import EagerStep, Step
 from idl_core.training.tasks import HIGHER_IS_BETTER
 
 TICK_SECONDS = 0.25
+
+CudaGraph = Literal["auto", "on", "off"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,9 @@ class Settings:
         monitor: metric of the validation split that decides which weights are best.
         patience: evaluations without a better metric before stopping early; None: never.
         seed: of the order of the samples.
+        cuda_graph: whether steps are captured in CUDA graphs and replayed, each at the cost of one
+            launch: 'auto' where they can be, 'on' (where it is known beforehand that they cannot
+            be, `fit` raises CannotCapture), 'off'.
     """
 
     batch_size: int = 64
@@ -57,6 +66,7 @@ class Settings:
     monitor: str = "loss"
     patience: int | None = None
     seed: int = 0
+    cuda_graph: CudaGraph = "auto"
 
     def total_steps(self, samples: int) -> int:
         """Steps of a whole training on `samples` samples. Raises: ValueError if without an end."""
@@ -115,34 +125,31 @@ def fit(
             rank 0 calls the callback and writes checkpoints.
 
     Raises: NonFiniteLoss (what was saved before stays, the best weights included), CheckpointError
-        (resuming), ValueError (settings without an end).
+        (resuming), CannotCapture (cuda_graph='on'), ValueError (settings without an end).
     """
     team = team or Team()
     if callback is None or team.rank:
         callback = Callback()
-    model, optimizer = components.model, components.optimizer
+    model, count = components.model, len(components.train)
     loop = _Loop(components, settings, callback, checkpoints, team)
     team.start(model)
     if resume:
         loop.restore()
     progress, device = loop.state.progress, device_of(model)
-    step = EagerStep(components, settings.precision, settings.grad_clip, team)
-    rates = [group["lr"] for group in optimizer.param_groups]
-    count, size = len(components.train), settings.batch_size
+    rates = LearningRates(components.optimizer, components.schedule)
+    step = choose_step(components, rates, settings, team, callback.on_problem)
     loop.start()
     next_tick = time.monotonic() + TICK_SECONDS
     model.train()
     try:
         while not loop.finished():
             order = epoch_order(count, settings.seed, progress.epoch).to(device)
-            for first in range(progress.batch * size, count, size):
-                index = order[first : first + size]
-                _set_rates(optimizer, rates, components.schedule(progress.step))
-                done = step.run(index, progress, bool(stop()))
+            for batches in loop.batches(order, step.most):
+                done = step.run(batches, progress, bool(stop()))
                 loop.state.window += done.measures
-                loop.advance(len(index))
+                loop.advance(batches)
                 if loop.report_due():
-                    loop.report(probe)
+                    loop.report(rates.at(progress.step - 1)[0], probe)
                 if time.monotonic() > next_tick:
                     callback.on_tick(progress)
                     next_tick = time.monotonic() + TICK_SECONDS
@@ -158,14 +165,31 @@ def fit(
         loop.rescue_best()
         raise
     finally:
-        _set_rates(optimizer, rates, 1.0)
+        rates.reset()
     loop.use_best()
     return loop.result(interrupted=False)
 
 
-def _set_rates(optimizer: torch.optim.Optimizer, rates: list[float], factor: float) -> None:
-    for group, rate in zip(optimizer.param_groups, rates, strict=True):
-        group["lr"] = rate * factor
+def choose_step(
+    components: TrainingComponents,
+    rates: LearningRates,
+    settings: Settings,
+    team: Team,
+    say: Callable[[str], None],
+) -> Step:
+    """How steps are run: captured in CUDA graphs or eagerly. `say` is told why not captured, where
+    that shows later."""
+    eager = EagerStep(components, rates, settings.precision, settings.grad_clip, team)
+    if settings.cuda_graph == "off":
+        return eager
+    graphs = graphs_for(components, team)
+    if not isinstance(graphs, str):
+        return CapturedStep(eager, graphs, settings.batch_size, say)
+    if settings.cuda_graph == "on":
+        raise CannotCapture(f"cuda_graph=on: {graphs}; auto captures where it can")
+    if device_of(components.model).type == "cuda":
+        say(f"training steps run one operation at a time: {graphs}")
+    return eager
 
 
 def epoch_order(count: int, seed: int, epoch: int) -> Tensor:
@@ -217,12 +241,34 @@ class _Loop:
             )
         )
 
-    def advance(self, samples: int) -> None:
-        """Count a step."""
+    def batches(self, order: Tensor, most: int) -> Iterator[tuple[Tensor, ...]]:
+        """The rest of a pass: up to `most` batches at once, none of them beyond where something is
+        due, and a smaller one alone."""
+        progress, size = self.state.progress, self.settings.batch_size
+        number = progress.epoch
+        while progress.epoch == number:
+            first = progress.batch * size
+            together = order[first : first + size * min(most, self.steps_until_due())]
+            yield together[: max(size, len(together) // size * size)].split(size)
+
+    def steps_until_due(self) -> int:
+        """Steps until the next report, or the end."""
+        progress, settings = self.state.progress, self.settings
+        until = [
+            self.steps_per_epoch - progress.batch,
+            self.total_steps - progress.step,
+            settings.log_every - progress.step % settings.log_every,
+        ]
+        if settings.eval_every is not None:
+            until.append(settings.eval_every - progress.step % settings.eval_every)
+        return max(1, min(until))
+
+    def advance(self, batches: Sequence[Tensor]) -> None:
+        """Count the steps on these batches."""
         progress = self.state.progress
-        progress.step += 1
-        progress.batch += 1
-        progress.samples += samples
+        progress.step += len(batches)
+        progress.batch += len(batches)
+        progress.samples += sum(map(len, batches))
         self.epoch_ended = progress.batch == self.steps_per_epoch
         if self.epoch_ended:
             progress.epoch += 1
@@ -244,12 +290,13 @@ class _Loop:
             or (settings.eval_every is not None and step % settings.eval_every == 0)
         )
 
-    def report(self, probe: Callable[[nn.Module], Metrics] | None) -> None:
-        """Report training metrics; evaluate and save where it is time to."""
+    def report(self, rate: float, probe: Callable[[nn.Module], Metrics] | None) -> None:
+        """Report training metrics, the last learning `rate` of the first parameters among them;
+        evaluate and save where it is time to."""
         metrics = self.state.close_window(self.task, self.epoch_ended, self.team)
         if not math.isfinite(metrics["loss"]):
             raise NonFiniteLoss(metrics["loss"], self.state.progress)
-        metrics["lr"] = self.optimizer.param_groups[0]["lr"]
+        metrics["lr"] = rate
         if probe is not None:
             metrics.update(probe(self.model))
         self.callback.on_log(self.state.progress, metrics)

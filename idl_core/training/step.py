@@ -1,9 +1,10 @@
-"""One step of the optimizer on one batch."""
+"""How training steps are run: a `Step` takes batches and trains on them, one after the other."""
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 from torch import Tensor, nn
 
@@ -11,19 +12,42 @@ from idl_core.training.callbacks import Progress
 from idl_core.training.components import TrainingComponents
 from idl_core.training.distributed import Team
 from idl_core.training.evaluation import Precision, forward
+from idl_core.training.rates import LearningRates
 from idl_core.training.state import NonFiniteLoss
 from idl_core.training.tasks import Measure
 
 
 class StepResult(NamedTuple):
-    """What a step leaves behind.
+    """What steps leave behind.
 
-    measures: the task's measure of this process's share of the batch, if it had one
+    measures: the task's measures of this process's share of the batches, of those it had one of
     stopping: a process of the team was asked to stop
     """
 
     measures: list[Measure]
     stopping: bool
+
+
+class Step(Protocol):
+    """Trains on batches.
+
+    Attributes:
+        most: how many batches it takes at once with profit.
+    """
+
+    @property
+    def most(self) -> int: ...
+
+    def run(self, batches: Sequence[Tensor], progress: Progress, stop: bool) -> StepResult:
+        """Train on the samples numbered in each of `batches` (int64, on the device), of the whole
+        team.
+
+        Args:
+            progress: where the training stands before the first of them.
+            stop: this process was asked to stop.
+
+        Raises: NonFiniteLoss before the weights are changed, on a CPU.
+        """
 
 
 class EagerStep:
@@ -33,26 +57,31 @@ class EagerStep:
         grad_clip: largest 2-norm of the gradient of all parameters together; None: no limit.
     """
 
+    most = 1
+
     def __init__(
         self,
         components: TrainingComponents,
+        rates: LearningRates,
         precision: Precision,
         grad_clip: float | None,
         team: Team,
     ) -> None:
-        self._components, self._team = components, team
+        self.components, self.rates, self._team = components, rates, team
         self._precision, self._grad_clip = precision, grad_clip
 
-    def run(self, index: Tensor, progress: Progress, stop: bool) -> StepResult:
-        """Train on the samples numbered in `index` (int64, on the device), of the whole team.
+    def run(self, batches: Sequence[Tensor], progress: Progress, stop: bool) -> StepResult:
+        measures: list[Measure] = []
+        for number, index in enumerate(batches):
+            self.rates.use(progress.step + number)
+            done = self.update(index, progress, stop)
+            measures += done.measures
+            stop = done.stopping
+        return StepResult(measures, stop)
 
-        Args:
-            progress: where the training stands, for the message of a failure.
-            stop: this process was asked to stop.
-
-        Raises: NonFiniteLoss before the weights are changed, on a CPU.
-        """
-        components, team = self._components, self._team
+    def update(self, index: Tensor, progress: Progress, stop: bool) -> StepResult:
+        """One step at the optimizer's present learning rates."""
+        components, team = self.components, self._team
         model, task, optimizer = components.model, components.task, components.optimizer
         share = team.share(index)
         # A batch may have fewer samples than there are processes: one without any takes part with

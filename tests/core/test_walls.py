@@ -29,7 +29,7 @@ CORE = {
     "functions": {"activations", "kernels", "equilibrium", "wellposed"},
     "models": {"activations", "functions", "kernels", "equilibrium", "wellposed"},
     "sim": {"activations", "equilibrium", "models", "peers", "wellposed", "workers"},
-    "training": set(),
+    "training": {"equilibrium"},
 }
 
 

@@ -147,8 +147,12 @@ def test_labels_are_taken_or_the_smallest_offender_is_named(
     x = np.random.default_rng(0).normal(size=(len(labels), 2))
     path = write_npz({"x_train": x, "x_test": x, "y_train": np.array(labels), "y_test": labels})
     good = set(range(max(labels) + 1))
-    if set(labels) == good:
+    if len(good) > 1 and set(labels) == good:
         assert load("arrays", path=path, val_fraction=0).output_dim == len(good)
+        return
+    if set(labels) == good:
+        with pytest.raises(DatasetError, match="'0' is the only class"):
+            load("arrays", path=path, val_fraction=0)
         return
     negative = [label for label in labels if label < 0]
     gap = next(label for label in range(7) if label not in labels)
@@ -180,10 +184,12 @@ def test_a_label_that_only_test_has(float_arrays: Arrays, write_npz: Any, fails:
         ({"x_train": np.array(3.0)}, ["x_train has shape ()"]),
         ({"y_train": np.array(3)}, ["y_train has shape ()"]),
         ({"y_train": np.eye(60, 3, dtype=int), "y_test": np.eye(20, 3, dtype=int)}, ["argmax"]),
+        ({"y_train": np.zeros(60, int), "y_test": np.zeros(20, int)}, ["'0' is the only class"]),
         ({"y_test": np.zeros(20)}, ["y_train is int64 but y_test is float64"]),
         ({"x_test": np.ones((20, 4), np.uint8)}, ["x_train is float64 but x_test is uint8"]),
         ({"x_train": np.ones((60, 4), complex)}, ["x_train is of type complex128"]),
-        ({"y_train": np.full(60, "cat")}, ["y_train is of type <U3"]),
+        ({"y_train": np.full(60, "cat")}, ["y_train is <U3 but y_test is int64"]),
+        ({"y_train": np.full(60, 1j), "y_test": np.full(20, 1j)}, ["y_train is of type complex"]),
         ({"y_train": np.full(60, None)}, ["y_train holds Python objects"]),
     ],
 )

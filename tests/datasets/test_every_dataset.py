@@ -226,7 +226,7 @@ def test_the_digits_of_a_scikit_learn_that_keeps_them_elsewhere(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     usual = load("digits")
-    monkeypatch.setattr("idl_datasets.digits.find_spec", lambda name: None)
+    monkeypatch.setattr("idl_datasets.pictures.digits.find_spec", lambda name: None)
     other = load("digits")
     assert torch.equal(other.train.x, usual.train.x)
     assert torch.equal(other.test.y, usual.test.y)

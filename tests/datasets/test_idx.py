@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from idl_datasets import DatasetError
-from idl_datasets.idx import read_idx
+from idl_datasets.pictures.idx import read_idx
 
 SAME_FOLDER = settings(
     max_examples=60,

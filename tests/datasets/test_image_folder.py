@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from idl_datasets import image_folder, load
+from idl_datasets import load
+from idl_datasets.pictures import image_folder
 
 Fails = Callable[..., Any]
 
@@ -115,9 +116,10 @@ def test_large_pictures_are_decoded_by_threads_in_order(
     monkeypatch.setattr(image_folder, "_CHUNK", 2)
     monkeypatch.setattr("torch.get_num_threads", lambda: 4)
     for split in ("train", "test"):
-        (tmp_path / split / "a").mkdir(parents=True)
         for number in range(15):
-            save(np.full((128, 128), number), tmp_path / split / "a" / f"{number:02}.png")
+            folder = tmp_path / split / ("a" if number < 10 else "b")
+            folder.mkdir(parents=True, exist_ok=True)
+            save(np.full((128, 128), number), folder / f"{number:02}.png")
     seen: list[tuple[str, int, int | None]] = []
     data = load(
         "image_folder", path=tmp_path, val_fraction=0, progress=lambda *what: seen.append(what)
@@ -171,12 +173,6 @@ def test_formats_that_run_programs_are_not_opened(folder: Path, fails: Fails) ->
         load("image_folder", path=folder)
 
 
-def test_deep_pixels_are_refused_and_not_clipped(folder: Path, fails: Fails) -> None:
-    Image.fromarray(np.full((6, 5), 40_000, np.uint16)).save(folder / "train" / "ant" / "0.png")
-    with fails("train/ant/0.png", "8 bits"):
-        load("image_folder", path=folder)
-
-
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize(
     ("gone", "parts"),
@@ -184,7 +180,8 @@ def test_deep_pixels_are_refused_and_not_clipped(folder: Path, fails: Fails) -> 
         ("train", ["no folder train/", "test"]),
         ("test", ["no folder test/", "train"]),
         ("train/*/*", ["train/ant has no pictures"]),
-        ("test/bee/*", ["test/bee has no pictures"]),
+        ("test/*/*", ["test/ has no pictures"]),
+        ("train/*nt", ["class 'ant' is in test/ but not in train/ (bee)"]),
         ("train/*", ["train/ has no class folders"]),
         ("*", ["no folder train/", "nothing"]),
         ("train/bee", ["class 'bee' is in test/ but not in train/ (ant)"]),

@@ -49,7 +49,7 @@ def test_a_damaged_file_is_named(
     data = path.read_bytes()
     for broken in (data[:-5], data[: len(data) // 2], b"not a data set", b""):
         path.write_bytes(broken)
-        with fails(path, "is damaged", "delete it and get it again"):
+        with fails(path, "is damaged", "move it away and get it again"):
             load("mnist", root=tmp_path)
 
 

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from idl_datasets import load
-from idl_datasets.idx import read_idx
+from idl_datasets.pictures.idx import read_idx
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DATA = Path(os.environ.get("IDL_TEST_DATA") or REPOSITORY.parent / "shared" / "data")

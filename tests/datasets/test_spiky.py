@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from idl_datasets import DatasetError, SeriesDataset, load
-from idl_datasets.spiky import spiky
+from idl_datasets.series.spiky import spiky
 
 
 def test_it_is_a_sine_with_bursts() -> None:

@@ -10,7 +10,15 @@ from typing import Any
 import pytest
 import torch
 
-from idl_datasets import CharacterTokenizer, TextDataset, TextSplit, load, tokenizer_from_state
+from idl_datasets import (
+    CharacterTokenizer,
+    DatasetError,
+    TextDataset,
+    TextSplit,
+    embedded_like,
+    load,
+    tokenizer_from_state,
+)
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DATA = Path(os.environ.get("IDL_TEST_DATA") or REPOSITORY.parent / "shared" / "data")
@@ -115,6 +123,60 @@ def test_refusals(file: Path, tmp_path: Path, fails: Callable[..., Any]) -> None
         load("shakespeare", path=file)
     with fails("lacks tinyshakespeare.txt", "downloading is off"):
         load("shakespeare", root=tmp_path / "root", download=False)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_text_is_the_same_however_stored(encoding: str, end: str, tmp_path: Path) -> None:
+    path = tmp_path / "text.txt"
+    path.write_bytes(TEXT.replace("\n", end).encode(encoding))
+    data = load("text", path=path, val_fraction=0, block_size=8)
+    inputs, _ = data.train.batch(torch.tensor([0, 40]))
+    assert data.tokenizer.decode(inputs.flatten().tolist()) == TEXT[:8] + TEXT[40:48]
+    assert data.output_dim == len(set(TEXT))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("caf\xe9".encode("latin-1"), ["byte 3 is 0xe9, on line 1", "save it as UTF-8"]),
+        (b"one\ntwo\n\xff", ["byte 8 is 0xff, on line 3"]),
+        ("abc".encode("utf-16-le"), ["byte 1 is 0x00", "UTF-16 without its mark"]),
+        (b"\xff\xfea\0b", ["not UTF-16 text"]),
+        (b"PK\x03\x04\xff", ["a spreadsheet, document"]),
+        (b"%PDF-1.7 \xe2", ["a PDF"]),
+        (b"\x1f\x8b\x08\x00", ["compressed (gzip)"]),
+    ],
+)
+def test_what_is_no_text(
+    content: bytes, said: list[str], tmp_path: Path, fails: Callable[..., Any]
+) -> None:
+    (tmp_path / "text.txt").write_bytes(content)
+    with fails(tmp_path / "text.txt", *said):
+        load("text", path=tmp_path / "text.txt")
+
+
+def test_a_file_of_the_users_own_is_not_to_be_deleted(
+    file: Path, tmp_path: Path, fails: Callable[..., Any]
+) -> None:
+    with pytest.raises(DatasetError) as caught:
+        load("shakespeare", path=file)
+    assert f"read it as data=text data.path={file}." in str(caught.value)
+    assert "delete" not in str(caught.value)
+    assert "get it again" not in str(caught.value)
+    (tmp_path / "tinyshakespeare.txt").write_text("mine")
+    with fails("move it away and get it again"):
+        load("shakespeare", root=tmp_path)
+
+
+def test_what_else_there_is_can_be_read_by_the_same_models(
+    tmp_path: Path, fails: Callable[..., Any]
+) -> None:
+    with fails("or use data=pydoc, which needs no download"):
+        load("shakespeare", root=tmp_path, download=False)
+    assert embedded_like("shakespeare") == ["pydoc"]
+    assert embedded_like("cifar10") == ["digits"]
+    assert embedded_like("timeseries") == ["spiky"]
 
 
 def test_tiny_shakespeare() -> None:

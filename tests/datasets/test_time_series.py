@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ def series(rng: np.random.Generator) -> np.ndarray:
 @pytest.fixture
 def file(tmp_path: Path, series: np.ndarray) -> Path:
     path = tmp_path / "series.csv"
-    lines = [f"2020-01-01,{value!r},x" for value in series.tolist()]
+    hours = [datetime(2020, 1, 1) + timedelta(hours=row) for row in range(len(series))]
+    lines = [f"{hour},{value!r},x" for hour, value in zip(hours, series.tolist(), strict=True)]
     path.write_text("\n".join(["date,OT,note", *lines]) + "\n")
     return path
 
@@ -123,8 +125,8 @@ def test_a_bad_cell_is_named(file: Path, fails: Callable[..., Any], cell: str, s
         ("a\n1.5\n2,5\n3.5\n", ["row 2 has 2 cells", "more than the 1", "write 1.5"]),
         ("t,a,b\n1,2,3\n2,1,000.5,3\n", ["row 2 has 4 cells", "more than the 3"]),
         ("a\n1\n\n3\n", ["an empty line before row 2"]),
-        ("t;a\n1;2,5\n", ["semicolons between its columns"]),
-        ("t\ta\n1\t2.5\n", ["tabs between its columns"]),
+        ("t;a\n1;2,5\n2;3;5\n", ["row 2 has 3 cells", "no separator within"]),
+        ("Sales 2020\nt,a\n1,2\n", ["row 1 has 2 cells", "is 'Sales 2020' a title?"]),
         ("a,a\n1,2\n", ["2 columns 'a'"]),
     ],
 )
@@ -164,7 +166,7 @@ def test_other_refusals(file: Path, tmp_path: Path, fails: Callable[..., Any]) -
     with fails("timeseries needs data.path"):
         load("timeseries")
     (tmp_path / "short.csv").write_text("a,b\n1,2\n3\n")
-    with fails("column 'b', row 2 (line 3)", "ends before"):
+    with fails("column 'b', row 2 (line 3)", "value is missing"):
         load("timeseries", path=tmp_path / "short.csv")
     (tmp_path / "empty.csv").write_text("")
     with fails("is empty"):

@@ -1,71 +1,61 @@
-"""The Triton programs' tests: on a GPU where there is one, else through Triton's interpreter.
-
-Triton reads TRITON_INTERPRET when it is imported, and another test may have imported it without:
-`test_interpreted.py` runs these in a process of their own.
-"""
+"""The Triton programs' tests: on a GPU where there is one, else what the programs compile to, run
+in NumPy (`ttir/`)."""
 
 from __future__ import annotations
 
-import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 
+from idl_core.equilibrium import flush_warnings
 from idl_core.kernels import available
+from idl_core.kernels.triton import support
 
 # The suite is collected by importlib, which puts no folder on the path.
 sys.path.insert(0, str(Path(__file__).parent))
 
-RUNS_HERE = available()["triton"] == "yes"
-_ELSEWHERE = {
+ON_GPU = available()["triton"] == "yes"
+OF_PROGRAMS = {
     f"test_{name}.py"
-    for name in (
-        "interpreted",
-        "backend",
-        "late_warnings",
-        "lowering",
-        "gpu_benchmark",
-        "samples",
-        "memory",
-        "kept_code",
-        "own_activations",
-    )
+    for name in ("dense", "iterates", "low_rank", "recurrent", "ttir", "with_torch")
 }
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
-    of_programs = collection_path.suffix == ".py" and collection_path.name not in _ELSEWHERE
-    return True if of_programs and not RUNS_HERE else None
+    without = support.NO_TRITON is not None and collection_path.name in OF_PROGRAMS
+    return True if without else None
 
 
-def _look_once_a_launch() -> None:
-    """Have the interpreter look for what it replaces in triton.language once a launch and function,
-    not in each call of a function: that is 40 % of what it does."""
-    from triton.runtime import interpreter
+@pytest.fixture(scope="session")
+def _launchers() -> dict[object, object]:
+    """Module -> what takes the place of its program: compiled once a session."""
+    from ttir import Launcher
 
-    launch, seen = interpreter.GridExecutor.__call__, set()
+    from idl_core.kernels.triton import chain, low_rank, streamed
 
-    def launch_anew(self: Any, *arguments: Any, **options: Any) -> None:
-        seen.clear()
-        launch(self, *arguments, **options)
-
-    def call(self: Any, *arguments: Any, **options: Any) -> Any:
-        if self not in seen:
-            seen.add(self)
-            interpreter._patch_lang(self.fn)
-        return self.rewrite()(*arguments, **options)
-
-    interpreter.GridExecutor.__call__ = launch_anew
-    interpreter.InterpretedFunction.__call__ = call
-
-
-if RUNS_HERE and os.environ.get("TRITON_INTERPRET") == "1":
-    _look_once_a_launch()
+    return {
+        chain: Launcher(chain.solve_chain),
+        low_rank: Launcher(low_rank.solve_low_rank),
+        streamed: Launcher(streamed.solve_streamed),
+    }
 
 
 @pytest.fixture
-def device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
+def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Where the programs run: "cuda" or, without a GPU, "cpu" with their TTIR in their place."""
+    if ON_GPU:
+        return "cuda"
+    for module, launcher in request.getfixturevalue("_launchers").items():
+        monkeypatch.setattr(module, launcher.name, launcher)
+    monkeypatch.setattr(support, "_obstacles", {"cpu": None})
+    return "cpu"
+
+
+@pytest.fixture(autouse=True)
+def _warnings_stay_with_their_test() -> Iterator[None]:
+    """What a solve on a GPU has to say is said in the test that it is of, which has failed to
+    expect it, and not in the next."""
+    yield
+    flush_warnings()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -58,3 +61,28 @@ def residual(X: Tensor, A: Tensor, Z: Tensor, activation: str) -> Tensor:
     """max|φ(X Aᵀ + Z) - X| of each sample, in float64."""
     X, A, Z = (t.detach().cpu().double() for t in (X, A, Z))
     return (ACTIVATIONS[activation].phi(X @ A.T + Z) - X).abs().amax(1)
+
+
+Vector = np.ndarray[Any, np.dtype[np.float64]]
+
+
+def accelerated(image: Callable[[Vector], Vector], x: Vector, count: int) -> Vector:
+    """The image of the last of `count` iterates, by Anderson's acceleration of window 2.
+
+    The next iterate is g_k - sum_j w_j (g_{k-j} - g_{k-j-1}), j = 0, 1, with the w that make
+    |r_k - sum_j w_j (r_{k-j} - r_{k-j-1})| the least; it is g_k where the residual r_k is more than
+    twice the smallest so far. Walker and Ni, SINUM 49 (2011).
+    """
+    images: list[Vector] = []
+    residuals: list[Vector] = []
+    for k in range(count):
+        images.append(image(x))
+        residuals.append(images[k] - x)
+        x = images[k]
+        sizes = [float(np.abs(r).max()) for r in residuals]
+        if k and sizes[k] <= 2 * min(sizes[:k]):
+            recent = slice(max(0, k - 2), None)
+            of_residuals, of_images = (np.diff(h[recent], axis=0) for h in (residuals, images))
+            weights = np.linalg.lstsq(of_residuals.T, residuals[k], rcond=None)[0]
+            x = x - weights @ of_images
+    return images[-1]

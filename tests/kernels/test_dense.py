@@ -109,7 +109,6 @@ def test_without_an_equilibrium_it_stops_and_says_so(n: int, device: str) -> Non
     assert X.shape == (3, n)
 
 
-@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # of the interpreter's NumPy
 @pytest.mark.parametrize("n", [20, 130])
 def test_what_is_not_finite_is_given_up_alone(n: int, device: str) -> None:
     A = contraction(n, 0.8, "random").to(device)
@@ -127,7 +126,6 @@ def test_what_is_not_finite_is_given_up_alone(n: int, device: str) -> None:
     assert not nowhere.isfinite().any()
 
 
-@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # of the interpreter's NumPy
 @pytest.mark.parametrize("n", [20, 129])
 def test_a_gradient_is_solved_as_if_it_were_alone(n: int, device: str) -> None:
     """Huge, small, none, too small for float32, infinite: no other sample of the tile is touched,

@@ -10,8 +10,16 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from idl_core import ImplicitFunctionWarning
-from idl_core.equilibrium import Solution, SolveStats, flush_warnings, late_warnings
+from idl_core import ImplicitFunctionWarning, ImplicitModel
+from idl_core.equilibrium import (
+    CapturedSolves,
+    Solution,
+    SolveStats,
+    captured_solves,
+    flush_warnings,
+    late_warnings,
+)
+from idl_core.equilibrium.solution import LastSolution
 
 SECOND = torch.device("cuda", 1)
 
@@ -100,3 +108,36 @@ def test_threads_say_each_warning_once() -> None:
     assert sorted(names) == sorted(
         f"solve {own} {number}" for own in range(threads) for number in range(of_each)
     )
+
+
+def test_solves_of_a_graph_are_looked_at_after_each_replay(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of two steps in a graph the worst of each sample; what ran while it was made is not."""
+    looked_at: list[tuple[list[list[float]], str]] = []
+
+    def look(numbers: torch.Tensor, warn: str) -> None:
+        looked_at.append((numbers.tolist(), warn))
+
+    monkeypatch.setattr(captured_solves, "warn_when_copied", look)
+    model = ImplicitModel(2, 1, 3)
+    solves, in_graph = CapturedSolves(model), LastSolution()
+    # Residual, bound and iterations of two samples, in each of two steps.
+    forward = torch.tensor([[[1.0, 5.0], [2.0, 2.0], [3, 9]], [[0.5, 1.0], [2.0, 2.0], [4, 8]]])
+    adjoint = torch.tensor([[[0.0, 1.0], [2.0, 2.0], [7, 7]], [[4.0, 0.5], [3.0, 2.0], [6, 6]]])
+    with solves.collected():
+        for step in range(2):
+            late_warnings.warn_when_copied(forward[step], "forward")
+            late_warnings.warn_when_copied(adjoint[step], "adjoint")
+        model.last_solution = in_graph
+        solves.worst(2)
+    assert not looked_at
+    model.last_solution = LastSolution()  # of a step outside
+    for _ in range(2):
+        looked_at.clear()
+        solves.after_replay()
+        assert model.last_solution is in_graph
+        assert looked_at == [
+            ([[1.0, 5.0], [2.0, 2.0], [4.0, 9.0]], "forward"),
+            ([[4.0, 1.0], [3.0, 2.0], [7.0, 7.0]], "adjoint"),
+        ]

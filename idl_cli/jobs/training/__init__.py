@@ -1,1 +1,1 @@
-"""Training one model: its components, the fit, and sharing it among processes."""
+"""Training one model: its components, the fit, several processes."""

@@ -1,4 +1,4 @@
-"""What a model of a series is held against, and its picture: the persistence forecast's figures."""
+"""The persistence forecast, which a model of a series is compared with, and the picture of both."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from idl_core.training import Metrics, Precision, Task, predict
 from idl_datasets import SeriesDataset, Split
 
-NAME = "forecast.png"
+FORECAST = "forecast.png"
 _CLOSE_UP = 200  # forecasts that are drawn large
 
 
-def persistence_figures(dataset: SeriesDataset, split: Split, task: Task) -> Metrics:
-    """The task's figures of the forecast that nothing changes."""
+def persistence_metrics(dataset: SeriesDataset, split: Split, task: Task) -> Metrics:
+    """The task's metrics of the persistence forecast: that nothing changes."""
     forecast = dataset.persistence(split)
     targets = split.targets()
     loss = task.loss(forecast, targets)
@@ -34,7 +34,7 @@ def draw_forecast(
 ) -> None:
     """Write the picture of a model's forecasts beside the truth, in the series' own units.
 
-    Where it cannot be written (the disk is full, say) that is said: the figures stand without it.
+    A picture that cannot be written is a warning: the metrics do not depend on it.
     """
     from idl_cli.display.figures import save
     from idl_cli.display.forecast_figure import forecast_figure
@@ -59,7 +59,7 @@ def draw_forecast(
 
 
 def _last_ahead(dataset: SeriesDataset, values: Tensor) -> np.ndarray:
-    """Of (m, horizon) the forecasts that look furthest ahead, in the series' own units."""
+    """The last column of (m, horizon), the furthest steps ahead, in the series' own units."""
     units: np.ndarray = dataset.denormalise(values[:, -1]).cpu().numpy()
     return units
 

@@ -1,4 +1,4 @@
-"""`model.init_from`: a training that begins with what an earlier run has learnt."""
+"""`model.init_from`: a training that starts from the weights of an earlier run."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from typing import Any
 
 from torch import nn
 
-from idl_cli.config.schema import ImplicitConfig, ModelConfig, TrainConfig, as_plain
+from idl_cli.config.model_options import ImplicitConfig, ModelConfig
+from idl_cli.config.train_config import TrainConfig
+from idl_cli.config.typed_settings import as_plain
 from idl_cli.errors import InputError
-from idl_cli.record.config_file import check_fit, model_of, read_recorded
+from idl_cli.record.checkpoints import chosen_checkpoint, load_checkpoint
+from idl_cli.record.config_file import recorded_config
 from idl_cli.record.finder import existing_run
-from idl_cli.record.saved_model import load_trained, read_trained
+from idl_cli.record.fingerprint import check_fit, model_of
 from idl_core.training import Checkpoint
 from idl_datasets import Dataset
 
@@ -33,7 +36,7 @@ def with_initial_options(config: TrainConfig, typed: Sequence[str]) -> TrainConf
     if not isinstance(model, ImplicitConfig) or model.init_from is None:
         return config
     run = existing_run(model.init_from, key="model.init_from=")
-    source = model_of(read_recorded(run), read_trained(run / "checkpoints", "best"))
+    source = model_of(recorded_config(run), chosen_checkpoint(run / "checkpoints", "best"))
     if not isinstance(source, ImplicitConfig):
         raise InputError(
             f"model.init_from={run}: it is a run of model={source.name}, not of an implicit model"
@@ -56,7 +59,7 @@ def initial_checkpoint(config: ModelConfig) -> Checkpoint | None:
     """The checkpoint that `model.init_from` names, if any. Raises: InputError."""
     if not isinstance(config, ImplicitConfig) or config.init_from is None:
         return None
-    return read_trained(Path(config.init_from) / "checkpoints", "best")
+    return chosen_checkpoint(Path(config.init_from) / "checkpoints", "best")
 
 
 def load_initial(model: nn.Module, config: ModelConfig, dataset: Dataset) -> None:
@@ -64,4 +67,4 @@ def load_initial(model: nn.Module, config: ModelConfig, dataset: Dataset) -> Non
     if checkpoint := initial_checkpoint(config):
         assert isinstance(config, ImplicitConfig)
         check_fit(dataset, checkpoint)
-        load_trained(model, checkpoint, Path(str(config.init_from)))
+        load_checkpoint(model, checkpoint, Path(str(config.init_from)))

@@ -1,4 +1,4 @@
-"""How hard the solvers of a model work, and how often they fall short."""
+"""Metrics of a model's equilibrium solver: iterations, residuals, and how often it fell short."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from idl_core import ImplicitFunctionWarning, flush_warnings
 
 
 class SolverWatch:
-    """Reads the solver's figures, and counts its warnings instead of showing each of them.
+    """Reads the solver's metrics, and counts its warnings instead of showing each of them.
 
     Use it as a context around training; the first warning is passed to `say`.
     """
@@ -59,12 +59,12 @@ class SolverWatch:
         solution = getattr(model, "last_solution", None)
         if solution is None or solution.forward is None:
             return {}
-        figures = {
+        metrics = {
             "forward_iterations": float(solution.forward.iterations.double().mean()),
             "forward_residual": float(solution.forward.residual.max()),
             "not_converged": float((~solution.forward.converged).sum()),
         }
         if solution.adjoint is not None:
-            figures["adjoint_iterations"] = float(solution.adjoint.iterations.double().mean())
-            figures["adjoint_residual"] = float(solution.adjoint.residual.max())
-        return figures
+            metrics["adjoint_iterations"] = float(solution.adjoint.iterations.double().mean())
+            metrics["adjoint_residual"] = float(solution.adjoint.residual.max())
+        return metrics

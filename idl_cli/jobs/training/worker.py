@@ -1,22 +1,21 @@
-"""The process of one device: started by `worker_pool`, it trains its share and tells of it."""
+"""A worker of `train_with_workers`: the process that trains on one device."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from idl_cli.errors import InputError, RunFailed
-from idl_cli.processes.worker_channel import Channel, Telling
+from idl_cli.processes.worker_channel import SendingCallback, WorkerChannel
 
 
 def main(argument: str) -> None:
     """Train by the description in `<argument>/job.json`."""
     folder = Path(argument)
-    channel = Channel(folder / "events")
+    channel = WorkerChannel(folder / "events")
     channel.send("pid", pid=os.getpid())
     try:
         _train(folder, channel)
@@ -25,14 +24,16 @@ def main(argument: str) -> None:
         raise
 
 
-def _train(folder: Path, channel: Channel) -> None:
+def _train(folder: Path, channel: WorkerChannel) -> None:
+    # Imported here: the parent is to know the process id, to end it by, before anything slow.
     import torch
 
-    from idl_cli.config.schema import train_config
-    from idl_cli.jobs.training.components import build_parts, checkpoint_folder, train_parts
+    from idl_cli.config.train_config import train_config
+    from idl_cli.jobs.training.fit_and_test import TrainingContext, fit_and_test
+    from idl_cli.jobs.training.setup import set_up_training
     from idl_cli.processes.ranks import process_group
     from idl_cli.processes.stop_signals import StopSignals
-    from idl_cli.record.saved_model import resumed_checkpoint
+    from idl_cli.record.checkpoints import checkpoint_folder, resumed_checkpoint
     from idl_core.training import Callback
 
     job: dict[str, Any] = json.loads((folder / "job.json").read_text())
@@ -44,17 +45,17 @@ def _train(folder: Path, channel: Channel) -> None:
     with process_group(device) as team, StopSignals() as stop:
         checkpoints = Path(job["checkpoints"])
         trained = resumed_checkpoint(checkpoints) if job["resume"] else None
-        parts = build_parts(config, device, lambda what, done, total: None, trained)
-        say: Callable[[str], None] = channel.say if team.rank == 0 else lambda text: None
-        outcome = train_parts(
-            parts,
-            Telling(channel) if team.rank == 0 else Callback(),
-            say,
-            checkpoint_folder(checkpoints, config.model, parts.dataset),
-            lambda: stop() or (team.rank == 0 and asked.exists()),
-            Path(job["forecast"]),
+        setup = set_up_training(config, device, lambda what, done, total: None, trained)
+        first = team.rank == 0
+        context = TrainingContext(
+            callback=SendingCallback(channel) if first else Callback(),
+            say=channel.say if first else lambda text: None,
+            stop=lambda: stop() or (first and asked.exists()),
+            checkpoints=checkpoint_folder(checkpoints, config.model, setup.dataset),
+            forecast=Path(job["forecast"]),
             resume=job["resume"],
             team=team,
         )
-        if team.rank == 0:
+        outcome = fit_and_test(setup, context)
+        if first:
             channel.send("outcome", outcome=asdict(outcome))

@@ -1,6 +1,6 @@
-"""Weights & Biases beside the local record: a guest that may fail without the run noticing.
+"""Weights & Biases, beside the local record.
 
-Whatever wandb raises is said once, and the run goes on with its local record.
+An error of wandb's never ends the run: it is shown once, and the local record goes on alone.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from shlex import quote
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from idl_cli.config.schema import TrainConfig, WandbConfig, as_plain
+from idl_cli.config.train_config import TrainConfig
+from idl_cli.config.training_options import WandbConfig
+from idl_cli.config.typed_settings import as_plain
 from idl_cli.record.run_directory import RunDirectory
 from idl_core.training.callbacks import Callback, Metrics, Progress
 
@@ -25,8 +27,8 @@ INIT_SECONDS = 15.0
 FINISH_SECONDS = 60.0
 
 
-class WandbRecord(Callback):
-    """One wandb run: figures as `<split>/<figure>` by step, its files in the run directory.
+class WandbLogger(Callback):
+    """One wandb run: metrics as `<split>/<metric>` by step, its files in the run directory.
 
     Args:
         sweep: the folder of the sweep that the run is a job of: its jobs share a group.
@@ -48,15 +50,15 @@ class WandbRecord(Callback):
         with self._surviving("did not start"):
             self._start(config, config.logger, directory, sweep)
 
-    def on_log(self, progress: Progress, figures: Metrics) -> None:
-        self._log(progress, "train", figures)
+    def on_log(self, progress: Progress, metrics: Metrics) -> None:
+        self._log(progress, "train", metrics)
 
-    def on_evaluation(self, progress: Progress, split: str, figures: Metrics, best: bool) -> None:
-        self._log(progress, split, figures)
+    def on_evaluation(self, progress: Progress, split: str, metrics: Metrics, best: bool) -> None:
+        self._log(progress, split, metrics)
         if self._run is not None and (best or split == "test"):
             with self._surviving("stopped"):
                 prefix = "test" if split == "test" else f"best_{split}"
-                self._run.summary.update({f"{prefix}/{name}": v for name, v in figures.items()})
+                self._run.summary.update({f"{prefix}/{name}": v for name, v in metrics.items()})
 
     def close(self) -> None:
         """End the wandb run; it may wait a limited time for the upload."""
@@ -113,16 +115,16 @@ class WandbRecord(Callback):
             self._run = wandb.init(mode=mode, settings=_settings(mode), **arguments)
         self._offline = mode == "offline"
 
-    def _log(self, progress: Progress, split: str, figures: Metrics) -> None:
+    def _log(self, progress: Progress, split: str, metrics: Metrics) -> None:
         if self._run is None:
             return
         with self._surviving("stopped"):
-            row = {f"{split}/{name}": value for name, value in figures.items()}
+            row = {f"{split}/{name}": value for name, value in metrics.items()}
             self._run.log({**row, "epoch": progress.pass_number}, step=progress.step)
 
     @contextlib.contextmanager
     def _surviving(self, what: str) -> Iterator[None]:
-        """Let nothing of wandb's out; after its first failure there is no wandb any more."""
+        """Catch whatever wandb raises; after its first error nothing more is sent to it."""
         try:
             yield
         except Exception as error:
@@ -131,7 +133,7 @@ class WandbRecord(Callback):
 
 
 def _settings(mode: str) -> Any:
-    """Quiet, and bounded in what it may wait for."""
+    """Settings for no output and limited waiting."""
     import wandb
 
     settings = wandb.Settings(silent=True, console="off")
@@ -143,10 +145,10 @@ def _settings(mode: str) -> Any:
 
 
 def _end_service() -> None:
-    """Take leave of wandb's service process, which may be dead.
+    """Shut down wandb's service process, which may be dead.
 
-    Left to the end of the process, that would be a traceback; and the next job of a sweep gets a
-    service that lives.
+    At the exit of this process that would print a traceback; and the next job of a sweep needs a
+    service that works.
     """
     import wandb
 
@@ -168,7 +170,7 @@ def logged_in() -> bool:
 
 
 def reachable() -> bool:
-    """Whether wandb's server takes connections; behind a proxy that is wandb's to find out."""
+    """Whether wandb's server takes connections; taken for granted behind a proxy."""
     if urllib.request.getproxies():
         return True
     url = urlsplit(_url())
@@ -193,7 +195,7 @@ def _mode(wanted: Literal["auto", "online", "offline"]) -> Literal["online", "of
 
 
 def _earlier_id(directory: Path) -> str | None:
-    """The id that a resumed run had before, out of the name of wandb's own folder."""
+    """The id of a resumed run, from the name of wandb's folder in the run directory."""
     folders = sorted(directory.glob("wandb/*run-*-*"))
     return folders[-1].name.rpartition("-")[2] if folders else None
 

@@ -76,8 +76,8 @@ def solve_chain(
         s_to_c = _block(W, stride_i, stride_j, 0, n, n, k, N, K)
         c_to_c = _block(W, stride_i, stride_j, n, k, n, k, K, K)
         c = tl.load(START + row[:, None] * k + of_c[None, :], c_valid, 0.0).to(tl.float32)
-    g1 = tl.zeros((ROWS, N), tl.float32)  # the newest image of the map: at the end, the solution
-    slope = g1
+    s = tl.zeros((ROWS, N), tl.float32)
+    slope = tl.zeros((ROWS, N), tl.float32)
     worst = tl.full((ROWS,), -float("inf"), tl.float32)
     worst_limit = tl.zeros((ROWS,), tl.float32)
     most = tl.zeros((ROWS,), tl.int32)
@@ -104,7 +104,7 @@ def solve_chain(
             at = POINT + t * p_step + row[:, None] * p_row + of_s[None, :]
             slope = slope_at(tl.load(at, s_valid, 0.0), PHI)
         if CARRY:
-            x = g1
+            x = s
             if ADJOINT:
                 x *= inverse[:, None]
         elif START is not None:
@@ -112,29 +112,31 @@ def solve_chain(
         else:
             x = finish(drive, slope, s_valid, PHI, ADJOINT)
 
+        # The newest image of the map is in the end the solution.
+        g1 = tl.zeros((ROWS, N), tl.float32)
         r1 = tl.zeros((ROWS, N), tl.float32)
-        r2 = r1
-        g2 = r1
+        old_g = tl.zeros((ROWS, N), tl.float32)
+        old_r = tl.zeros((ROWS, N), tl.float32)
         old_old = tl.zeros((ROWS,), tl.float32)
         best = tl.full((ROWS,), float("inf"), tl.float32)
-        residual = best
-        limit = old_old
+        residual = tl.full((ROWS,), float("inf"), tl.float32)
+        limit = tl.zeros((ROWS,), tl.float32)
         maps = tl.zeros((ROWS,), tl.int32)
-        going = real
+        going = row < m
         count = tl.full((), 0, tl.int32)
         while (count < max_iter) & (tl.max(going.to(tl.int32), 0) > 0):
             pre = tl.dot(x, s_to_s, drive, input_precision=PRECISION)
             g0 = finish(pre, slope, s_valid, PHI, ADJOINT)
             maps += going.to(tl.int32)
-            x, r0, old_old, best, residual, limit, going = advance(
-                x, g0, g1, g2, r1, r2, old_old, best, count, tol, real
+            x, r1, old_g, old_r, old_old, best, residual, limit, going = advance(
+                x, g0, g1, r1, old_g, old_r, old_old, best, count, tol, real
             )
-            r2, r1 = r1, r0
-            g2, g1 = g1, g0
+            g1 = g0
             count += 1
 
+        s = g1
         if ADJOINT:
-            g1 *= scale[:, None]
+            s *= scale[:, None]
             residual *= scale
             limit *= scale
         worse = residual - limit > worst - worst_limit
@@ -142,7 +144,7 @@ def solve_chain(
         worst = tl.where(worse, residual, worst)
         worst_limit = tl.where(worse, limit, worst_limit)
         most = tl.maximum(most, maps)
-        tl.store(CHAIN + slot * m * width + s_at, g1, s_valid)
+        tl.store(CHAIN + slot * m * width + s_at, s, s_valid)
         if CARRY:
             following = tl.zeros((ROWS, K), tl.float32)
             if ADDED is not None:
@@ -152,7 +154,7 @@ def solve_chain(
                 at = ADDED + u * a_step + row[:, None] * a_row + of_c[None, :]
                 there = c_valid & (of_c + u >= of_c)[None, :]  # nothing comes before step 0
                 following = tl.load(at, there, 0.0).to(tl.float32)
-            following = tl.dot(g1, s_to_c, following, input_precision=PRECISION)
+            following = tl.dot(s, s_to_c, following, input_precision=PRECISION)
             c = tl.dot(c, c_to_c, following, input_precision=PRECISION)
 
     if CARRY:

@@ -68,7 +68,7 @@ def solve_low_rank(
     y_at = row[:, None] * r + number[None, :]
 
     scale = tl.full((ROWS,), 1.0, tl.float32)
-    inverse = scale
+    inverse = tl.full((ROWS,), 1.0, tl.float32)
     if ADJOINT:
         gradient = tl.zeros((ROWS,), tl.float32)
         for first in tl.range(0, n, COLUMNS, num_stages=1):
@@ -80,16 +80,17 @@ def solve_low_rank(
     y = tl.zeros((ROWS, RANK), tl.float32)
     if START is not None:
         y = tl.load(START + y_at, y_valid, 0.0).to(tl.float32)
+    # The newest image of the map is in the end the solution.
+    g1 = tl.zeros((ROWS, RANK), tl.float32)
     r1 = tl.zeros((ROWS, RANK), tl.float32)
-    r2 = r1
-    g1 = y
-    g2 = r1
+    old_g = tl.zeros((ROWS, RANK), tl.float32)
+    old_r = tl.zeros((ROWS, RANK), tl.float32)
     old_old = tl.zeros((ROWS,), tl.float32)
     best = tl.full((ROWS,), float("inf"), tl.float32)
-    residual = best
-    limit = old_old
+    residual = tl.full((ROWS,), float("inf"), tl.float32)
+    limit = tl.zeros((ROWS,), tl.float32)
     maps = tl.zeros((ROWS,), tl.int32)
-    going = real
+    going = row < m
     count = tl.full((), 0, tl.int32)
     while (count < max_iter) & (tl.max(going.to(tl.int32), 0) > 0):
         g0 = tl.zeros((ROWS, RANK), tl.float32)
@@ -100,11 +101,10 @@ def solve_low_rank(
             right = tl.load(R + of[:, None] * r + number[None, :], inside, 0.0)
             g0 = tl.dot(x, right.to(tl.float32), g0, input_precision=PRECISION)
         maps += going.to(tl.int32)
-        y, r0, old_old, best, residual, limit, going = advance(
-            y, g0, g1, g2, r1, r2, old_old, best, count, tol, real
+        y, r1, old_g, old_r, old_old, best, residual, limit, going = advance(
+            y, g0, g1, r1, old_g, old_r, old_old, best, count, tol, real
         )
-        r2, r1 = r1, r0
-        g2, g1 = g1, g0
+        g1 = g0
         count += 1
 
     for first in tl.range(0, n, COLUMNS, num_stages=1):

@@ -13,9 +13,8 @@ import triton.language as tl
 from idl_core.kernels.triton.acceleration import (
     bound,
     finish,
-    largest,
     mix,
-    products,
+    rows_of,
     scales,
     slope_at,
     still_open,
@@ -84,20 +83,20 @@ def solve_streamed(
 
     old_old = tl.zeros((ROWS,), tl.float32)
     best = tl.full((ROWS,), float("inf"), tl.float32)
-    residual = best
-    limit = old_old
+    residual = tl.full((ROWS,), float("inf"), tl.float32)
+    limit = tl.zeros((ROWS,), tl.float32)
     maps = tl.zeros((ROWS,), tl.int32)
-    going = real
+    going = row < m
     count = tl.full((), 0, tl.int32)
     while (count < max_iter) & (tl.max(going.to(tl.int32), 0) > 0):
         # Three take turns: this one is written, the two before are read.
         this, last, before = count % 3 * part, (count + 2) % 3 * part, (count + 1) % 3 * part
         residual = tl.zeros((ROWS,), tl.float32)
-        size = residual
-        old_new = residual
-        new_new = residual
-        old_r = residual
-        new_r = residual
+        size = tl.zeros((ROWS,), tl.float32)
+        old_new = tl.zeros((ROWS,), tl.float32)
+        new_new = tl.zeros((ROWS,), tl.float32)
+        old_r0 = tl.zeros((ROWS,), tl.float32)
+        new_r0 = tl.zeros((ROWS,), tl.float32)
         for first in tl.range(0, padded, COLUMNS, num_stages=1):
             of = first + column[None, :]
             pre = tl.load(drives + at + of)
@@ -115,20 +114,20 @@ def solve_streamed(
             r2 = tl.load(residuals + before + at + of)
             tl.store(images + this + at + of, image)
             tl.store(residuals + this + at + of, r0)
-            residual = tl.maximum(residual, largest(tl.abs(r0)))
-            size = tl.maximum(size, largest(tl.abs(image)))
-            more = products(r0, r1, r2)
-            old_new += more[0]
-            new_new += more[1]
-            old_r += more[2]
-            new_r += more[3]
+            more = rows_of(image, r0, r0 - r1, r1 - r2)
+            residual = tl.maximum(residual, more[0])
+            size = tl.maximum(size, more[1])
+            old_new += more[2]
+            new_new += more[3]
+            old_r0 += more[4]
+            new_r0 += more[5]
         tl.debug_barrier()
 
         limit = bound(size, tol)
         maps += going.to(tl.int32)
         going = still_open(residual, limit, real)
         plain = (residual > 2 * best).to(tl.int32)
-        w_new, w_old = mix(old_old, old_new, new_new, old_r, new_r, count, plain)
+        w_new, w_old = mix(old_old, old_new, new_new, old_r0, new_r0, count, plain)
         best = tl.minimum(best, residual)
         old_old = new_new
         for first in tl.range(0, padded, COLUMNS, num_stages=1):

@@ -1,0 +1,1 @@
+"""Data sets of pictures: the published ones, and the user's own."""

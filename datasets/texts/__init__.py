@@ -1,0 +1,1 @@
+"""Data sets of text: windows of tokens, and the tokenizers."""

@@ -1,0 +1,184 @@
+"""From the options of the group model to the model: the registry of models.
+
+Every model has a class of options in model_options.py and, here, the function that builds it. A
+configuration from elsewhere can therefore build nothing but these.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from idl_cli.config.model_options import (
+    AttentionConfig,
+    CNNConfig,
+    GPTConfig,
+    GRUConfig,
+    ImplicitConfig,
+    ImplicitOptions,
+    LSTMConfig,
+    MLPConfig,
+    ModelConfig,
+    RNNConfig,
+)
+from idl_cli.errors import InputError
+from idl_core import functions
+from idl_core.models import CNN, GPT, GRU, LSTM, MLP, ImplicitGPT, ImplicitModel, ImplicitRNN
+from idl_datasets import Dataset
+
+_WELLPOSED = {
+    "inf": functions.ImplicitFunctionInf,
+    "triu": functions.ImplicitFunctionTriu,
+    "none": functions.ImplicitFunction,
+}
+
+
+def _equilibrium(config: ImplicitOptions) -> dict[str, Any]:
+    """The arguments of an equilibrium layer, whichever model it is part of."""
+    return {
+        "f": _WELLPOSED[config.wellposed],
+        "no_D": config.no_D,
+        "bias": config.bias,
+        "mitr": config.mitr,
+        "grad_mitr": config.grad_mitr,
+        "tol": config.tol,
+        "grad_tol": config.grad_tol,
+        "kappa": config.kappa,
+        "is_low_rank": config.is_low_rank,
+        "rank": config.rank,
+        "activation": config.activation,
+        "projection": config.projection,
+        "kernel": config.kernel,
+    }
+
+
+def _implicit(config: ImplicitConfig, dataset: Dataset) -> nn.Module:
+    return ImplicitModel(
+        math.prod(dataset.input_shape),
+        dataset.output_dim,
+        config.hidden_dim,
+        **_equilibrium(config),
+    )
+
+
+def _mlp(config: MLPConfig, dataset: Dataset) -> nn.Module:
+    return MLP(
+        math.prod(dataset.input_shape),
+        dataset.output_dim,
+        config.hidden_dims,
+        config.activation,
+        bias=config.bias,
+    )
+
+
+def _cnn(config: CNNConfig, dataset: Dataset) -> nn.Module:
+    return CNN(
+        dataset.input_shape,
+        dataset.output_dim,
+        config.channels,
+        config.kernel_size,
+        config.activation,
+        bias=config.bias,
+    )
+
+
+def _rnn(config: RNNConfig, dataset: Dataset) -> nn.Module:
+    return ImplicitRNN(
+        _features(dataset),
+        dataset.output_dim,
+        config.implicit_hidden_dim,
+        config.hidden_dim,
+        differences=config.differences,
+        **_equilibrium(config),
+    )
+
+
+def _recurrent_baseline(config: GRUConfig | LSTMConfig, dataset: Dataset) -> nn.Module:
+    kind = GRU if config.name == "gru" else LSTM
+    return kind(
+        _features(dataset),
+        dataset.output_dim,
+        config.hidden_dim,
+        config.num_layers,
+        differences=config.differences,
+    )
+
+
+def _attention(config: AttentionConfig, dataset: Dataset) -> nn.Module:
+    return ImplicitGPT(
+        dataset.output_dim,
+        config.n_embd,
+        dataset.input_shape[0],
+        config.n_layer,
+        config.n_head,
+        config.dropout,
+        config.fixed_point_iter,
+        config.attention_version,
+        config.is_low_rank,
+        config.rank,
+        tol=config.tol,
+        mitr=config.mitr,
+    )
+
+
+def _gpt(config: GPTConfig, dataset: Dataset) -> nn.Module:
+    return GPT(
+        dataset.output_dim,
+        config.n_embd,
+        dataset.input_shape[0],
+        config.n_layer,
+        config.n_head,
+        config.dropout,
+    )
+
+
+MODELS: dict[type, Callable[[Any, Dataset], nn.Module]] = {
+    ImplicitConfig: _implicit,
+    MLPConfig: _mlp,
+    CNNConfig: _cnn,
+    RNNConfig: _rnn,
+    GRUConfig: _recurrent_baseline,
+    LSTMConfig: _recurrent_baseline,
+    AttentionConfig: _attention,
+    GPTConfig: _gpt,
+}
+
+
+def build_model(config: ModelConfig, dataset: Dataset) -> nn.Module:
+    """The model for a data set, on the CPU, its weights drawn from torch's generator.
+
+    Raises: InputError where the model refuses its settings.
+    """
+    try:
+        return MODELS[type(config)](config, dataset)
+    except ValueError as error:
+        raise InputError(f"model={config.name}: {error}") from error
+
+
+def _features(dataset: Dataset) -> int:
+    """Features of a time step. Raises: ValueError where a sample is no sequence."""
+    if len(dataset.input_shape) != 2:
+        raise ValueError(
+            f"a sample of data={dataset.name} has the shape {dataset.input_shape}, which is no "
+            "sequence: it must be (time, features)"
+        )
+    return dataset.input_shape[1]
+
+
+def try_once(model: nn.Module, dataset: Dataset) -> None:
+    """Solve for one sample. Raises: InputError where the chosen kernel cannot."""
+    inputs, _ = dataset.train.batch(torch.zeros(1, dtype=torch.long, device=dataset.train.x.device))
+    try:
+        with torch.no_grad():
+            model(inputs)
+    except ValueError as error:
+        raise InputError(f"model.{error}") from error
+
+
+def count_parameters(model: nn.Module) -> int:
+    """The number of trainable parameters."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)

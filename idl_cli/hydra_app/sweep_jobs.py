@@ -1,0 +1,57 @@
+"""The jobs of a sweep, read from its folder: launchers run them in other processes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from idl_cli.atomic_write import write_whole
+from idl_cli.record.reader import RunRecord, as_number
+from idl_cli.record.run_directory import holds_run
+
+HIGHER_IS_BETTER = ("accuracy", "r2")
+_REFUSED = ".refused"
+
+
+def read_jobs(folder: Path) -> list[RunRecord]:
+    """The jobs in a sweep's folder, best first by the metric they name, failed ones last."""
+    found = [path for path in folder.iterdir() if path.is_dir() and holds_run(path)]
+    jobs = [RunRecord.read(path) for path in sorted(found, key=_number)]
+    return sorted(jobs, key=lambda job: (job.status != "completed", _rank(job)))
+
+
+def note_refusal(job: Path, error: str, exit_code: int) -> None:
+    """Record the error of a job whose folder belongs to another run or is in use.
+
+    The note stands beside the folder, for the process that concludes the sweep. Raises: OSError.
+    """
+    note = job.parent / _REFUSED / job.name
+    note.parent.mkdir(exist_ok=True)
+    write_whole(note, json.dumps({"error": error, "exit_code": exit_code}))
+
+
+def take_refusals(folder: Path) -> dict[str, dict[str, Any]]:
+    """Read and remove the notes of `note_refusal`, by the name of the job."""
+    found: dict[str, dict[str, Any]] = {}
+    for note in sorted((folder / _REFUSED).glob("*"), key=_number):
+        with contextlib.suppress(OSError, ValueError):
+            found[note.name] = json.loads(note.read_text("utf-8"))
+        note.unlink()
+    with contextlib.suppress(OSError):
+        (folder / _REFUSED).rmdir()
+    return found
+
+
+def _rank(job: RunRecord) -> float:
+    key = str(job.summary.get("ranked_by", ""))
+    value = as_number(job.value(key))
+    if value is None:
+        return float("inf")
+    return -value if key.rpartition(".")[2] in HIGHER_IS_BETTER else value
+
+
+def _number(path: Path) -> tuple[int, str]:
+    return (int(path.name) if path.name.isdecimal() else sys.maxsize, path.name)

@@ -1,0 +1,80 @@
+"""Setting up a training: data set, model, task, optimizer and schedule from its configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from idl_cli.config.build_data import build_dataset, build_task
+from idl_cli.config.build_model import build_model, try_once
+from idl_cli.config.build_training import build_optimizer, build_schedule, build_settings
+from idl_cli.config.train_config import TrainConfig
+from idl_cli.jobs.training.init_from import initial_checkpoint
+from idl_cli.record.fingerprint import check_fit
+from idl_cli.record.normalisation import as_trained, targets_like_inputs
+from idl_core.training import Checkpoint, Task, TrainingComponents
+from idl_datasets import Dataset
+
+
+@dataclass(frozen=True)
+class TrainingSetup:
+    """A training that is ready to begin: nothing of it is written yet.
+
+    Attributes:
+        components: what `fit` works on, on its device.
+    """
+
+    config: TrainConfig
+    dataset: Dataset
+    components: TrainingComponents
+
+    @property
+    def model(self) -> nn.Module:
+        """The model to train."""
+        return self.components.model
+
+    @property
+    def task(self) -> Task:
+        """The task's loss and metrics."""
+        return self.components.task
+
+
+def set_up_training(
+    config: TrainConfig,
+    device: torch.device,
+    progress: Callable[[str, int, int | None], None],
+    trained: Checkpoint | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> TrainingSetup:
+    """Build everything on its device, the model with weights drawn from the seed.
+
+    Args:
+        progress: takes a data set's reports of downloading and decoding.
+        trained: the checkpoint whose normalisation the training goes on behind; None: that of
+            `model.init_from`, if any.
+
+    Raises: InputError.
+    """
+    dataset = build_dataset(config.data, config.seed, progress)
+    if getattr(config.model, "differences", False):
+        dataset = targets_like_inputs(dataset)
+    if trained := trained or initial_checkpoint(config.model):
+        check_fit(dataset, trained)
+        dataset = as_trained(dataset, trained, say)
+    dataset = dataset.to(device)
+    task = build_task(dataset, config.trainer.monitor)
+    torch.manual_seed(config.seed)
+    model = build_model(config.model, dataset)
+    model = model.to(device, torch.float64 if config.trainer.precision == "64" else None)
+    if getattr(config.model, "kernel", "auto") in ("numba", "triton"):
+        try_once(model, dataset)
+    optimizer = build_optimizer(config.optimizer, model.parameters())
+    train = dataset.train
+    steps = build_settings(config.trainer, config.seed).total_steps(len(train))
+    per_epoch = -(-len(train) // config.trainer.batch_size)
+    schedule = build_schedule(config.scheduler, steps, per_epoch)
+    components = TrainingComponents(model, task, optimizer, train, dataset.val, schedule)
+    return TrainingSetup(config, dataset, components)
