@@ -82,6 +82,7 @@ class ImplicitFunction:
     lipschitz: float = 1.0  # of phi: ‖A‖∞ is kept within kappa / max(1, lipschitz)
 
     _activation: ClassVar[Activation] = ACTIVATIONS["relu"]
+    _phi: Callable[[Tensor], Tensor]
 
     phi: ClassVar[Callable[[Tensor], Tensor]] = staticmethod(ACTIVATIONS["relu"].phi)
     dphi: ClassVar[Callable[[Tensor], Tensor]] = staticmethod(ACTIVATIONS["relu"].dphi)
@@ -129,10 +130,12 @@ class ImplicitFunction:
             raise ValueError(f"kernel must be one of {', '.join(KERNELS)}, not {self.kernel!r}")
         if activation is None:
             self.activation = self._activation
-            if isinstance(self.phi, nn.Module):  # this instance's own, to be trained by itself
-                self._take_module(copy.deepcopy(self.phi))
+            self._phi = type(self).phi
+            if isinstance(self._phi, nn.Module):  # this instance's own, to be trained by itself
+                self._take_module(copy.deepcopy(self._phi))
         elif activation in ACTIVATIONS:
             self.activation = ACTIVATIONS[activation]
+            self._phi = self.activation.phi
             vars(self).update(phi=self.activation.phi, dphi=self.activation.dphi)
             self.lipschitz = self.activation.lipschitz
         else:
@@ -143,16 +146,16 @@ class ImplicitFunction:
         self.adjoint_solver = Picard(self.grad_tol, self.grad_mitr, then=_ACCELERATION)
 
     def _take_module(self, phi: nn.Module) -> None:
-        own, dphi = {"phi": phi}, self.dphi
+        dphi: Callable[[Tensor], Tensor] = type(self).dphi
         if isinstance(dphi, DerivativeByAutograd):
-            dphi = own["dphi"] = DerivativeByAutograd(phi)
-        vars(self).update(own)
-        self.activation = own_activation(phi, dphi)
+            dphi = DerivativeByAutograd(phi)
+        self._phi, self.activation = phi, own_activation(phi, dphi)
+        vars(self).update(phi=phi, dphi=dphi)
 
     @property
     def phi_module(self) -> nn.Module | None:
         """φ where it is a module, with parameters of its own perhaps."""
-        return self.phi if isinstance(self.phi, nn.Module) else None
+        return self._phi if isinstance(self._phi, nn.Module) else None
 
     def phi_is_learnt(self, like: Tensor) -> bool:
         """Whether φ, applied to states `like` (0, n), depends on what is being trained."""
@@ -160,7 +163,7 @@ class ImplicitFunction:
             return False
         if self.phi_module is not None:
             return any(p.requires_grad for p in self.phi_module.parameters())
-        return bool(self.phi(like.detach().clone()).requires_grad)
+        return self._phi(like.detach().clone()).requires_grad
 
     def __setattr__(self, name: str, value: Any) -> None:
         solver, setting = _OF_SOLVER.get(name, ("", ""))
@@ -192,7 +195,7 @@ class ImplicitFunction:
     def _equilibrium(self, A: Affine, Z: Tensor, X0: Tensor | None, report: LastSolution) -> Tensor:
         refuse_transforms(*A, Z, X0)
         if has_no_values(Z):
-            return self.phi(Z + _product(Z, A))
+            return self._phi(Z + _product(Z, A))
         if self.phi_is_learnt(Z[:0]):
             return self._by_iterating(A, Z, X0, report)
         return _checked(equilibrium(A, Z, X0, self.method(report)), report)
@@ -209,15 +212,21 @@ class ImplicitFunction:
         dtype, working = Z.dtype, torch.promote_types(Z.dtype, torch.float32)
         with torch.autocast(Z.device.type, enabled=False):
             A = Affine(*(None if M is None else M.to(working) for M in A))  # type: ignore[arg-type]
-            Z = Z.to(working)
-
-            def step(X: Tensor) -> Tensor:
-                return self.phi((Z + _product(X, A)).to(dtype)).to(working)
-
+            Z, phi = Z.to(working), self._phi_in(working)
             start = Z.detach() if X0 is None else X0.to(working)
-            solution = fixed_point(step, start, self.solver, Implicit(self.adjoint_solver))
+            solution = fixed_point(
+                lambda X: phi(Z + _product(X, A)), start, self.solver, Implicit(self.adjoint_solver)
+            )
         report.forward = solution.with_value(solution.value.detach())
         return solution.value.to(dtype)
+
+    def _phi_in(self, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+        """φ with its parameters, where it is a module, in the precision of a solve."""
+        module = self.phi_module
+        if module is None:
+            return self._phi
+        named = {name: value.to(dtype) for name, value in module.named_parameters()}
+        return lambda X: torch.func.functional_call(module, named, (X,))
 
     def predict(
         self,

@@ -47,6 +47,15 @@ class ImplicitModel(nn.Module):
         ValueError: a size or setting out of range.
     """
 
+    A: nn.Parameter
+    L: nn.Parameter
+    R: nn.Parameter
+    B: nn.Parameter
+    C: nn.Parameter
+    D: nn.Parameter | None
+    phi: nn.Module
+    _named: bool  # the sizes were, or a batch has told their order
+
     def __new__(cls, *sizes: Any, **options: Any) -> ImplicitModel:
         model = super().__new__(cls)
         # A subclass may have an order of its own.
@@ -182,9 +191,9 @@ class ImplicitModel(nn.Module):
         small_enough = not self.is_low_rank or (self.rank or 0) <= given[0]
         if features != given[1] or not untouched or not small_enough:
             orders = (
-                f"; ImplicitModel{given} is in the order input_dim, output_dim, hidden_dim or, where "
-                "the first batch has as many features as the second says, hidden, input, output: "
-                "sizes by name leave no doubt"
+                f"; ImplicitModel{given} is in the order input_dim, output_dim, hidden_dim or, "
+                "where the first batch has as many features as the second says, hidden, input, "
+                "output: sizes by name leave no doubt"
             )
             raise ValueError(
                 f"inputs have {features} features a sample; the model takes {self.input_dim}"

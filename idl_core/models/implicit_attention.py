@@ -14,12 +14,14 @@ solved to a tolerance and differentiated by the implicit function theorem, in th
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from idl_core.equilibrium import Anderson, Implicit, Picard, fixed_point
+from idl_core.equilibrium.transforms import refuse_transforms
 from idl_core.models.attention import (
     MultiHeadAttention,
     check_length,
@@ -134,8 +136,10 @@ class _Equilibrium(nn.Module):
 
     def _solve(self, Z: Tensor, left: Tensor, middle: Tensor | None) -> Tensor:
         """`out` at the equilibrium, for Z (n_head, b, T, 3h); solved in float32 at least."""
+        refuse_transforms(Z, left, middle)
         working = torch.promote_types(Z.dtype, torch.float32)
-        with torch.autocast(Z.device.type, enabled=False):
+        # On the meta device there is no autocast.
+        with nullcontext() if Z.is_meta else torch.autocast(Z.device.type, enabled=False):
             middle = None if middle is None else middle.to(working)
             return self._solve_in(Z.to(working), left.to(working), middle).to(Z.dtype)
 
