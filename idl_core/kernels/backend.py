@@ -20,6 +20,7 @@ from idl_core.kernels.numba import model as numba_model
 from idl_core.kernels.numba import norm as numba_norm
 from idl_core.kernels.numba import sequence as numba_sequence
 from idl_core.kernels.numba import support as numba
+from idl_core.kernels.numba.programs import SMOOTH
 from idl_core.kernels.problem import (
     Affine,
     Found,
@@ -154,7 +155,7 @@ class ModelPass(NamedTuple):
     Attributes:
         Y: (m, q).
         found: X (m, n), with the product of X and right as the backend keeps it.
-        Z: (m, n); None where φ' is a function of φ's value.
+        Z: (m, n), of numba in tiles; None where φ' is a function of φ's value.
     """
 
     Y: Tensor
@@ -167,8 +168,8 @@ def model_forward(
 ) -> ModelPass:
     """Ŷ = X Cᵀ + U Dᵀ with X = φ(X Aᵀ + U Bᵀ)."""
     if backend == "numba":
-        found, Y = numba_model.forward(model, U, X0, method)
-        return ModelPass(Y, found, None)
+        found, Y, driven = numba_model.forward(model, U, X0, method)
+        return ModelPass(Y, found, driven)
     Z = torch_model.drive(model, U)
     X, _, solution, _ = equilibrium(of_equilibrium(model.A, Z, X0, method), model.A, Z, X0, method)
     kept = Z if method.activation.dphi_of_output is None else None
@@ -182,7 +183,7 @@ def model_backward(
     """The adjoint solution V (m, n) for the gradient of Ŷ (m, q), the gradients of the matrices,
     and how it was solved."""
     if backend == "numba":
-        found, sums = numba_model.backward(model, U, known.found, grad, method)
+        found, sums = numba_model.backward(model, U, known.found, known.Z, grad, method)
         V, solution = found.states, found.solution
     else:
         X, _, forward = known.found
@@ -274,7 +275,7 @@ def paths() -> dict[str, str]:
     found = {name: usual if name in known else "torch: no Triton form" for name in ACTIVATIONS}
     if why is not None and not torch.cuda.is_available() and numba.why_not() is None:
         for name, activation in ACTIVATIONS.items():
-            if activation.negative_slope is not None:
+            if activation.negative_slope is not None or name in SMOOTH:
                 found[name] = f"numba where small, else {found[name]}"
     return found
 

@@ -13,8 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from idl_core import ImplicitFunctionWarning, ImplicitModel, ImplicitRNN, ImplicitRNNCell
+from idl_core.activations import ACTIVATIONS
 from idl_core.kernels.numba import dense, norm, sequence, support
 from idl_core.kernels.numba import model as whole_model
+from idl_core.kernels.numba.programs import SMOOTH
 
 pytest.importorskip("numba", reason="tiles are compiled by numba: pip install 'idl[fast]'")
 
@@ -73,13 +75,44 @@ def assert_as_in_float64(model: nn.Module, *inputs: Tensor) -> None:
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize(("n", "m"), [(2, 1), (3, 16), (20, 17), (37, 5), (100, 64), (8, 0)])
-@pytest.mark.parametrize("activation", ["relu", "leaky_relu", "tanh"])
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu", *SMOOTH])
 def test_dense(activation: str, n: int, m: int, dtype: torch.dtype, solved_by_tiles) -> None:
     torch.manual_seed(0)
     model = ImplicitModel(6, 3, n, bias=True, activation=activation).to(dtype)
     assert_as_in_float64(model, torch.randn(m, 6, dtype=dtype))
-    # Of tanh the adjoint alone is solved by tiles.
-    assert solved_by_tiles[:2] == ([True] if activation == "tanh" else [True, True])
+    # Of smooth ones in float64, the adjoint alone, but of few samples.
+    whole = activation not in SMOOTH or dtype == torch.float32 or m in (0, 1)
+    assert solved_by_tiles == [True] * (2 if whole else 1)
+
+
+@pytest.mark.parametrize("activation", SMOOTH)
+def test_low_rank_of_smooth_activations(activation: str, solved_by_tiles) -> None:
+    torch.manual_seed(0)
+    model = ImplicitModel(6, 3, 37, is_low_rank=True, rank=3, activation=activation)
+    assert_as_in_float64(model, torch.randn(20, 6))
+    assert solved_by_tiles == [True, True]
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_smooth_activations_and_their_slopes(name: str) -> None:
+    """To float32's rounding, from 0 to where they end; of what is no number they are none."""
+    from idl_core.kernels.numba.programs.smooth import activate_tile, slope_of_tile
+
+    small = torch.logspace(-30, 2, 4000)
+    positive = torch.cat((small, torch.linspace(0, 12, 4000)))
+    x = torch.cat((positive, -positive, torch.tensor([torch.nan] * 16)))
+    y, slope, place = x.clone().view(-1, 16), x.clone().view(-1, 16), SMOOTH.index(name)
+    activate_tile(y.numpy(), place)
+    slope_of_tile(slope.numpy(), y.numpy(), place)
+    activation, eps = ACTIVATIONS[name], torch.finfo(torch.float32).eps
+    for found, function in ((y, activation.phi), (slope, activation.dphi)):
+        exact, tol = function(x.double()), 4 * eps
+        torch.testing.assert_close(
+            found.flatten().double(), exact, rtol=tol, atol=tol, equal_nan=True
+        )
+    if name != "sigmoid":  # where they begin like a line, relative to themselves
+        exact, tol = activation.phi(small.double()), 4 * eps
+        torch.testing.assert_close(y.flatten()[:4000].double(), exact, rtol=tol, atol=0)
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
@@ -212,7 +245,9 @@ def test_torch_is_torch_alone(solved_by_tiles) -> None:
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 @pytest.mark.parametrize("slow", [False, True])
-@pytest.mark.parametrize("options", [{}, {"is_low_rank": True, "rank": 2}, {"no_D": True}])
+@pytest.mark.parametrize(
+    "options", [{}, {"is_low_rank": True, "rank": 2}, {"no_D": True}, {"activation": "gelu"}]
+)
 def test_a_sample_that_is_not_finite_is_told_and_disturbs_no_other(
     options: dict[str, Any], slow: bool, value: float, solved_by_tiles
 ) -> None:

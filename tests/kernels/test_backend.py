@@ -56,7 +56,7 @@ def test_every_activation_has_a_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backend.numba, "why_not", lambda: None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     by_tiles = {name for name, path in paths().items() if path.startswith("numba where small")}
-    assert by_tiles == {"relu", "leaky_relu", "identity"}
+    assert by_tiles == {"relu", "leaky_relu", "identity", "tanh", "sigmoid", "silu", "gelu"}
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # where models then are
     assert paths()["relu"] == "torch: triton is not installed"
 
@@ -262,10 +262,13 @@ def test_numba_is_nothing_else(options: dict[str, Any], monkeypatch: pytest.Monk
 @needs_numba
 def test_what_numba_cannot_do_is_said_in_one_line() -> None:
     U, x = torch.randn(5, 3), torch.randn(2, 3, 3)
-    beyond = r"kernel='numba' cannot solve this: tanh has no numba form; kernel='auto' can"
+    beyond = r"kernel='numba' cannot solve this: elu has no numba form; kernel='auto' can"
     with pytest.raises(ValueError, match=beyond):
-        ImplicitModel(3, 2, 4, kernel="numba", activation="tanh")(U)
-    with pytest.raises(ValueError, match=beyond):
+        ImplicitModel(3, 2, 4, kernel="numba", activation="elu")(U)
+    partly = "of tanh it takes whole models alone, in float32 or of few samples"
+    with pytest.raises(ValueError, match=partly):
+        ImplicitModel(3, 2, 4, kernel="numba", activation="tanh").double()(U.double())
+    with pytest.raises(ValueError, match=partly):
         ImplicitRNN(3, 2, 4, 4, kernel="numba", activation="tanh")(x)
     with pytest.raises(ValueError, match="of a low rank it takes whole models alone"):
         ImplicitModel(3, 2, 4, kernel="numba", low_rank=True, rank=2).equilibrium(U)

@@ -9,7 +9,7 @@ from idl_core.equilibrium.solution import Solution, SolveStats
 from idl_core.equilibrium.solvers import Picard, Solver
 from idl_core.kernels.numba import support
 from idl_core.kernels.numba.memory import array
-from idl_core.kernels.numba.support import Finish, below, limits, programs
+from idl_core.kernels.numba.support import Finish, limits, phi, programs
 from idl_core.kernels.problem import Affine, Found, Method, unit_of_each
 
 
@@ -53,7 +53,7 @@ def _solve(A: Tensor, Z: Tensor, start: Tensor | None, finish: Finish, solver: P
         array(finish.T if isinstance(finish, Tensor) else nothing),
         array(nothing if start is None else start.T),
     )
-    bounds = limits(solver, below(finish), Z.dtype, relative)
+    bounds = limits(solver, phi(finish), Z.dtype, relative)
     programs().dense.solve(*given, bounds, X.numpy(), figures.numpy(), torch.get_num_threads())
     stats = SolveStats(*figures.unbind())
     converged = bool((stats.residual <= stats.bound).all())

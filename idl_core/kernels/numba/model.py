@@ -11,7 +11,7 @@ from idl_core.equilibrium.solution import Solution, SolveStats, warn_unreachable
 from idl_core.equilibrium.solvers import Picard
 from idl_core.kernels.numba import support
 from idl_core.kernels.numba.programs import ROWS, TILE_BYTES
-from idl_core.kernels.numba.support import below, limits, programs
+from idl_core.kernels.numba.support import limits, phi, programs
 from idl_core.kernels.problem import Method, Model, Pass
 
 # Samples up to which programs for single samples are faster than those for tiles, which compute all
@@ -33,11 +33,18 @@ def obstacle(model: Model, U: Tensor, X0: Tensor | None, method: Method) -> str 
         (model.D, (q, p)),
     )
     solvers = method.solver, method.adjoint_solver
-    return support.obstacle(method.activation, solvers, expected)
+    smooth = U.dtype is torch.float32 or (model.right is None and _are_few(m, n))
+    return support.obstacle(method.activation, solvers, expected, smooth)
 
 
-def forward(model: Model, U: Tensor, X0: Tensor | None, method: Method) -> tuple[Pass, Tensor]:
-    """Ŷ = X Cᵀ + U Dᵀ (m, q) at X = φ(X Aᵀ + U Bᵀ), from X0 (m, n) or φ(U Bᵀ)."""
+def forward(
+    model: Model, U: Tensor, X0: Tensor | None, method: Method
+) -> tuple[Pass, Tensor, Tensor | None]:
+    """Ŷ = X Cᵀ + U Dᵀ (m, q) at X = φ(X Aᵀ + U Bᵀ), from X0 (m, n) or φ(U Bᵀ).
+
+    Returns:
+        the pass, Ŷ, and what `backward` finds φ' from where it is not a function of φ.
+    """
     of, U = model.contiguous(), U.contiguous()
     solver = method.solver
     assert isinstance(solver, Picard)
@@ -52,22 +59,28 @@ def forward(model: Model, U: Tensor, X0: Tensor | None, method: Method) -> tuple
         _addresses((U, start)),
         _addresses((driven, X, inner, figures, Y)),
         sizes,
-        limits(solver, below(method.activation), U.dtype, relative=False),
+        limits(solver, phi(method.activation), U.dtype, relative=False),
         torch.get_num_threads(),
     )
     if how == _WITHIN_ROUNDING:
         warn_unreachable(solver.tol, U.dtype, float(X.abs().max()))
     solution = Solution(X, SolveStats(*figures.unbind()), solver.tol, False, how > 0)
-    return Pass(X, inner, solution), Y
+    kept = driven if method.activation.dphi_of_output is None else None
+    return Pass(X, inner, solution), Y, kept
 
 
 def backward(
-    model: Model, U: Tensor, known: Pass, grad: Tensor, method: Method
+    model: Model,
+    U: Tensor,
+    known: Pass,
+    driven: Tensor | None,
+    grad: Tensor,
+    method: Method,
 ) -> tuple[Pass, Model]:
     """The adjoint solution V for the gradient of Ŷ (m, q), and the gradients of the matrices.
 
     Args:
-        known: the forward pass.
+        known, driven: of the forward pass.
     """
     of, U = model.contiguous(), U.contiguous()
     solver = method.adjoint_solver
@@ -78,12 +91,12 @@ def backward(
     inner, gradients = U.new_empty(r, m) if r else None, _room_for_gradients(of)
     how = _programs(m, n, r).backward(
         _addresses(of),
-        _addresses((U, known.states, known.inner, grad)),
+        _addresses((U, known.states, known.inner, grad, driven)),
         _addresses((V, rows, inner, figures)),
         _addresses(gradients),
         sizes,
-        limits(solver, 1.0, U.dtype, relative=True),
-        below(method.activation),
+        limits(solver, (-1, 1.0), U.dtype, relative=True),
+        limits(solver, phi(method.activation), U.dtype, relative=True).phi,
         torch.get_num_threads(),
     )
     solution = Solution(rows, SolveStats(*figures.unbind()), solver.tol, True, how > 0)
@@ -92,8 +105,11 @@ def backward(
 
 def _programs(m: int, n: int, r: int) -> ModuleType:
     """What solves for m samples."""
-    few = _FEW if n * n <= 1 << 18 else _FEW_OF_LARGE
-    return programs().samples if m <= few and not r else programs().model
+    return programs().samples if not r and _are_few(m, n) else programs().model
+
+
+def _are_few(m: int, n: int) -> bool:
+    return m <= (_FEW if n * n <= 1 << 18 else _FEW_OF_LARGE)
 
 
 _WITHIN_ROUNDING = 2  # how a solve of compiled functions has ended; 0: it has failed

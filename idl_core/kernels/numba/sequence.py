@@ -12,7 +12,7 @@ from idl_core.equilibrium.solution import Solution, SolveStats
 from idl_core.equilibrium.solvers import Picard, Solver
 from idl_core.kernels.numba import support
 from idl_core.kernels.numba.memory import array
-from idl_core.kernels.numba.support import below, limits, programs
+from idl_core.kernels.numba.support import limits, phi, programs
 from idl_core.kernels.problem import Sequence
 
 
@@ -58,7 +58,7 @@ def solve(sequence: Sequence, solver: Solver) -> SolvedSequence:
     like, relative = sequence.inputs, sequence.is_adjoint
     slots, figures = like.new_empty(steps, n + rest, m), like.new_zeros(3, m)
     outcome = programs().sequence.Outcome(slots.numpy(), figures.numpy())
-    bounds = limits(solver, below(sequence.finish), like.dtype, relative)
+    bounds = limits(solver, phi(sequence.finish), like.dtype, relative)
     given = _arrays(sequence)
     converged = programs().sequence.solve(given, bounds, outcome, torch.get_num_threads())
     stats, state = SolveStats(*figures.unbind()), slots[-1, :n].T.clone()

@@ -11,13 +11,14 @@ from idl_core.kernels.numba.programs.compiled import compiled
 from idl_core.kernels.numba.programs.picard import (
     FIRST,
     Limits,
+    begin,
     note,
     of_tiles,
     room_for_history,
     settle,
 )
 from idl_core.kernels.numba.programs.team import in_team
-from idl_core.kernels.numba.programs.tiles import affine_then, filled, load, store, strided
+from idl_core.kernels.numba.programs.tiles import filled, is_turned_once, load, store, strided, turn
 
 
 @compiled()
@@ -39,6 +40,8 @@ def solve(
     figures (3, m): of each sample the residual, the bound on it, and how many iterations there were
     """
     At = strided(A) if turned else strided(A.T)
+    if turned and is_turned_once(len(A), -(-Z.shape[1] * A.itemsize // TILE_BYTES), threads):
+        At = strided(turn(A, threads).T)
     in_team(_solve_tiles, (At, Z, slopes, start, limits, X, figures), threads)
 
 
@@ -65,7 +68,7 @@ def _solve_tiles(
         if len(start):
             load(start, first, x)
         else:
-            affine_then(At[:0], before, drive, limits.below, slope, x)
+            begin(drive, limits.phi, slope, x)
         count, x, before, ended = settle(
             of_tiles(nothing, At), drive, slope, limits, limits.tol, FIRST, x, before, history
         )

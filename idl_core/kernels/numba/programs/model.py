@@ -17,23 +17,27 @@ from idl_core.kernels.numba.programs.compiled import compiled
 from idl_core.kernels.numba.programs.picard import (
     FIRST,
     Limits,
+    begin,
+    linear_image,
     note,
     of_tiles,
     room_for_history,
     settle,
 )
+from idl_core.kernels.numba.programs.smooth import slope_of_tile
 from idl_core.kernels.numba.programs.team import in_team
 from idl_core.kernels.numba.programs.tiles import (
     add_product,
     affine,
-    affine_then,
     filled,
+    is_turned_once,
     load,
     load_samples,
     product,
     store,
     store_samples,
     strided,
+    turn,
 )
 from idl_core.kernels.numba.programs.units import divide, grow, multiply
 
@@ -43,10 +47,6 @@ _DEPTH = 1024
 _PANEL = 16 * ROWS
 # Tiles of a gradient that are summed up side by side.
 _TILES = 8
-# Columns of a matrix from which products with it are a fifth faster by its rows, for which it is
-# turned once for all iterations of more than one tile; and those whose entries fall on one another
-# in the caches, so that they are twice as fast.
-_STRIDED, _ALIASED = 512, 256
 # The first row of a product. As a literal it would be compiled as another type.
 _START = np.int64(0)
 
@@ -87,7 +87,7 @@ def backward(
     gradients: Any,
     sizes: Any,
     limits: Limits,
-    below: Any,
+    phi: Any,
     threads: int,
 ) -> int:
     """Solve V = φ'(X) ∘ (Aᵀ V + Cᵀ grad) and form the gradients of the matrices.
@@ -95,15 +95,16 @@ def backward(
     Each sample is solved, and its figures are, in units of the power of two at or below the largest
     entry of its Cᵀ grad.
 
-    batch: U, X, the product of X and right (r, m), and grad (m, q), the gradient of Y
+    batch: U, X, the product of X and right (r, m), grad (m, q), the gradient of Y, and the tiles of
+        B U and D U that `forward` wrote, or 0 where φ' is a function of φ
     found: what is written
         V and grad, samples last (n + q, m)
         V (m, n)
         the product of V and left, samples last (r, m)
         figures (3, m), as of `forward`
     gradients: those of the matrices are written there, of low rank transposed (r, n)
-    limits: of a linear equilibrium: their `below` is 1
-    below: slope of φ below zero
+    limits: of a linear equilibrium: their `phi` is (-1, 1)
+    phi: as in the limits of the forward pass
     Returns: how the solve ended
     """
     m, _, n, q, r, _ = sizes
@@ -118,11 +119,12 @@ def backward(
     first, then, factor = right, left, left[:, :r]
     if r:
         first, then = left, right.T
-    elif n >= _STRIDED and (len(driven) > threads or n % _ALIASED == 0):
-        turned = np.empty((n, n), X.dtype)
-        in_team(_turn, (left, turned), threads)
-        then = strided(turned.T)
-    given = (first, then, factor, X, limits, below, driven)
+    elif is_turned_once(n, len(driven), threads):
+        then = strided(turn(left, threads).T)
+    adjoint, forward = of_tiles(first, then), of_tiles(right, left.T)
+    kept = (len(driven) if batch[4] else 0, filled(n) + filled(q), lanes)
+    arguments = at(batch[4], kept, limits.tol)
+    given = (adjoint, forward, arguments, factor, X, limits, phi, driven)
     in_team(_adjoint_tiles, (given, (V, rows, inner, figures)), threads)
     sum_up(batch, found, gradients, sizes, limits.tol, threads)
     return ended(figures, limits.tol)
@@ -222,7 +224,7 @@ def _solve_tiles(given: Any, found: Any, number: int, of: int) -> None:
         if len(start):
             load_samples(start, first, x)
         else:
-            affine_then(left[:, :0].T, before, drive, limits.below, slope, x)
+            begin(drive, limits.phi, slope, x)
         count, x, before, ended = settle(
             of_tiles(right, left.T), drive, slope, limits, limits.tol, FIRST, x, before, history
         )
@@ -248,7 +250,7 @@ def _pull_tiles(C: Any, grad: Any, driven: Any, V: Any, number: int, of: int) ->
 def _adjoint_tiles(given: Any, found: Any, number: int, of: int) -> None:
     """The adjoint equilibria of the tiles `driven`. In units of each sample no square in them is
     too large or too small for the number format."""
-    inner, outer, factor, X, limits, below, driven = given
+    adjoint, forward, arguments, factor, X, limits, phi, driven = given
     V, samples, products, figures = found
     (_, n), lanes, dtype = X.shape, driven.shape[2], driven.dtype
     rows = filled(n)
@@ -258,31 +260,25 @@ def _adjoint_tiles(given: Any, found: Any, number: int, of: int) -> None:
     for t in range(number, len(driven), of):
         first, drive = t * lanes, driven[t]
         load_samples(X, first, x)
-        for i in range(n):
-            for s in range(lanes):
-                slope[i, s] = 1 if x[i, s] > 0 else below
+        if phi[0] < 0:
+            for i in range(n):
+                for s in range(lanes):
+                    slope[i, s] = 1 if x[i, s] > 0 else phi[1]
+        else:
+            if len(arguments):
+                linear_image(forward, arguments[t, :rows], x, slope)
+            slope_of_tile(slope, x, phi[0])
         grow(np.zeros(lanes, dtype), units, drive)
         divide(drive, units)
-        affine_then(outer[:0], before, drive, limits.below, slope, x)
+        begin(drive, limits.phi, slope, x)
         count, x, before, ended = settle(
-            of_tiles(inner, outer), drive, slope, limits, limits.tol, FIRST, x, before, history
+            adjoint, drive, slope, limits, limits.tol, FIRST, x, before, history
         )
         note(ended, count, figures, first)
         multiply(x, units)
         _note_inner(factor, x, products, first)
         store(x, V[:n], first)
         store_samples(x, samples, first)
-
-
-@compiled()
-def _turn(A: Any, turned: Any, number: int, of: int) -> None:
-    """turned = Aᵀ, in blocks that stay in the first-level cache."""
-    n, block = len(A), 32
-    for first in range(number * block, n, of * block):
-        for left in range(0, n, block):
-            for i in range(first, min(first + block, n)):
-                for j in range(left, min(left + block, n)):
-                    turned[i, j] = A[j, i]
 
 
 @compiled()
@@ -301,14 +297,14 @@ def _outer_tiles(W: Any, source: Any, upper: Any, lower: Any, number: int, of: i
     tiles = -(-p // lanes)
     end = (number + 1) * tiles // of
     room = np.zeros((_TILES, min(m, _DEPTH), lanes), source.dtype)
-    for begin in range(number * tiles // of, end, _TILES):
-        x = room[: min(_TILES, end - begin)]
+    for left in range(number * tiles // of, end, _TILES):
+        x = room[: min(_TILES, end - left)]
         for k in range(0, max(m, 1), _DEPTH):  # once at least: the sum of no samples is 0
             some, weights = source[k : k + _DEPTH], W[:, k : k + _DEPTH]
             for t in range(len(x)):
-                load(some, (begin + t) * lanes, x[t])
-            _add_panels(weights[:n], x, upper, begin * lanes, k > 0)
-            _add_panels(weights[n:], x, lower, begin * lanes, k > 0)
+                load(some, (left + t) * lanes, x[t])
+            _add_panels(weights[:n], x, upper, left * lanes, k > 0)
+            _add_panels(weights[n:], x, lower, left * lanes, k > 0)
 
 
 @compiled()

@@ -17,6 +17,7 @@ import numpy as np
 from idl_core.kernels.numba.programs import TILE_BYTES
 from idl_core.kernels.numba.programs.compiled import compiled
 from idl_core.kernels.numba.programs.rows import apply
+from idl_core.kernels.numba.programs.smooth import activate_tile
 from idl_core.kernels.numba.programs.tiles import affine, affine_then, filled
 from idl_core.kernels.numba.programs.vectors import combine, look, residuals_and_products
 
@@ -37,7 +38,7 @@ class Limits(NamedTuple):
     relative: the bound is in units of the largest drive
     rounding: the rounding error of a number of size 1
     most: iterations
-    below: slope of φ below zero; above it is 1
+    phi: -1 and the slope of φ below zero, which is 1 above, or the place of φ in `SMOOTH` and 0
     accelerate: whether to, where Picard iteration is slow
     """
 
@@ -45,7 +46,7 @@ class Limits(NamedTuple):
     relative: bool
     rounding: Any
     most: int
-    below: Any
+    phi: tuple[int, Any]
     accelerate: bool
 
 
@@ -117,7 +118,7 @@ def settle(
     count = 0
     while count < limits.most:
         x, before = before, x
-        _image(of, small, zeros, drive, slope, limits.below, before, x)
+        _image(of, small, zeros, drive, slope, limits.phi, before, x)
         count += 1
         if count < expected and count < limits.most:
             continue
@@ -146,16 +147,43 @@ def note(ended: Ended, count: int, figures: Any, first: int) -> None:
 
 @compiled()
 def _image(
-    of: Map, small: Any, zeros: Any, drive: Any, slope: Any, below: Any, x: Any, image: Any
+    of: Map, small: Any, zeros: Any, drive: Any, slope: Any, phi: Any, x: Any, image: Any
 ) -> None:
     """Apply a map, small being memory for the product of inner and x."""
     if len(of.matrix):
-        apply(of.matrix, of.turned, x, drive, below, slope, image, of.threads)
-    elif len(small):
+        apply(of.matrix, of.turned, x, drive, phi, slope, image, of.threads)
+        return
+    if len(small):
         affine(of.inner, x, zeros, small)
-        affine_then(of.outer, small, drive, below, slope, image)
-    else:
-        affine_then(of.outer, x, drive, below, slope, image)
+        x = small
+    if phi[0] < 0:
+        affine_then(of.outer, x, drive, phi[1], slope, image)
+    else:  # forward, where slopes are 1
+        affine(of.outer, x, drive, image)
+        activate_tile(image, phi[0])
+
+
+@compiled()
+def begin(drive: Any, phi: Any, slope: Any, x: Any) -> None:
+    """x = slope ∘ φ(drive) of a tile; of a smooth φ slopes are 1."""
+    if phi[0] >= 0:
+        x[:] = drive
+        activate_tile(x, phi[0])
+        return
+    for i in range(x.shape[0]):
+        for s in range(TILE_BYTES // x.itemsize):
+            value = drive[i, s]
+            x[i, s] = (value if value > 0 else phi[1] * value) * slope[i, s]
+
+
+@compiled()
+def linear_image(of: Map, drive: Any, x: Any, image: Any) -> None:
+    """The map of a tile without its slope and φ."""
+    small = np.zeros((filled(of.inner.shape[1]), x.shape[1]), x.dtype)
+    if len(small):
+        affine(of.inner, x, np.zeros_like(small), small)
+        x = small
+    affine(of.outer, x, drive, image)
 
 
 @compiled()
@@ -224,7 +252,7 @@ def _accelerate(
     start, plain = best.copy(), np.zeros(lanes, x.dtype)
     first = count
     while count < limits.most:
-        _image(of, small, zeros, drive, slope, limits.below, point, image)
+        _image(of, small, zeros, drive, slope, limits.phi, point, image)
         count += 1
         residuals_and_products(point, image, r1, r2, found)  # r2 becomes the newest residual
         if len(of.matrix):

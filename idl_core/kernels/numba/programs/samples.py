@@ -1,7 +1,7 @@
 """A whole implicit model and its gradients for few samples, one after another.
 
 As `idl_core.kernels.numba.programs.model`, with the same arguments, for an A that is not of low
-rank; the memory of `driven` is not used.
+rank, and for more activations; the memory of `driven` is not used.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 from idl_core.kernels.numba.programs.addresses import at
 from idl_core.kernels.numba.programs.compiled import compiled
-from idl_core.kernels.numba.programs.model import ended, sum_up
+from idl_core.kernels.numba.programs.model import ended
 from idl_core.kernels.numba.programs.picard import (
     FIRST,
     Limits,
@@ -19,7 +19,14 @@ from idl_core.kernels.numba.programs.picard import (
     room_for_history,
     settle,
 )
-from idl_core.kernels.numba.programs.rows import apply, vector
+from idl_core.kernels.numba.programs.rows import (
+    activate,
+    add_outer,
+    apply,
+    reads_argument,
+    slope_of,
+    vector,
+)
 from idl_core.kernels.numba.programs.tiles import largest, strided
 from idl_core.kernels.numba.programs.units import unit_of
 
@@ -28,7 +35,7 @@ from idl_core.kernels.numba.programs.units import unit_of
 def forward(matrices: Any, batch: Any, found: Any, sizes: Any, limits: Limits, threads: int) -> int:
     """Solve for X and form Y; returns how it ended, as `ended`."""
     m, p, n, q, _, d = sizes
-    like, one = limits.tol, limits.rounding * 0 + 1
+    like, linear = limits.tol, (-1, limits.rounding * 0 + 1)
     A, B = at(matrices[0], (n, n), like), at(matrices[2], (n, p), like)
     C, D = at(matrices[3], (q, n), like), at(matrices[4], (d, p), like)
     U, start = at(batch[0], (m, p), like), at(batch[1], (m if batch[1] else 0, n), like)
@@ -45,11 +52,11 @@ def forward(matrices: Any, batch: Any, found: Any, sizes: Any, limits: Limits, t
     history = room_for_history(len(x), x)
     for s in range(m):
         u.ravel()[:p] = U[s]
-        apply(B, False, u, zeros, one, ones, drive, threads)
+        apply(B, False, u, zeros, linear, ones, drive, threads)
         if len(start):
             x.ravel()[:n] = start[s]
         else:
-            _activated(drive, limits.below, x)
+            activate(drive, n, limits.phi, x)
         count, x, before, how = settle(
             of, drive, ones, limits, limits.tol, FIRST, x, before, history
         )
@@ -57,8 +64,8 @@ def forward(matrices: Any, batch: Any, found: Any, sizes: Any, limits: Limits, t
         X[s] = x.ravel()[:n]
         y[:] = 0
         if d:
-            apply(D, False, u, zeros, one, ones, y, threads)
-        apply(C, False, x, y, one, ones, y, threads)
+            apply(D, False, u, zeros, linear, ones, y, threads)
+        apply(C, False, x, y, linear, ones, y, threads)
         Y[s] = y.ravel()[:q]
     return ended(figures, limits.tol)
 
@@ -71,30 +78,42 @@ def backward(
     gradients: Any,
     sizes: Any,
     limits: Limits,
-    below: Any,
+    phi: Any,
     threads: int,
 ) -> int:
     """Solve V = φ'(X) ∘ (Aᵀ V + Cᵀ grad) and form the gradients; returns how it ended."""
-    m, _, n, q, _, _ = sizes
-    like, one = limits.tol, limits.rounding * 0 + 1
-    A, C = at(matrices[0], (n, n), like), at(matrices[3], (q, n), like)
-    X, grad = at(batch[1], (m, n), like), at(batch[3], (m, q), like)
+    m, p, n, q, _, d = sizes
+    like, linear = limits.tol, (-1, limits.rounding * 0 + 1)
+    A, B, C = (
+        at(matrices[0], (n, n), like),
+        at(matrices[2], (n, p), like),
+        at(matrices[3], (q, n), like),
+    )
+    U, X, grad = (
+        at(batch[0], (m, p), like),
+        at(batch[1], (m, n), like),
+        at(batch[3], (m, q), like),
+    )
     V, rows = at(found[0], (n + q, m), like), at(found[1], (m, n), like)
     figures, empty = at(found[3], (3, m), like), strided(A[:, :0])
     of = Map(empty, empty, A, True, threads)
     g, x, before, slope = vector(q, A), vector(n, A), vector(n, A), vector(n, A)
-    zeros, ones = vector(n, A), vector(n, A)
+    u, drive, zeros, ones = vector(p, A), vector(n, A), vector(n, A), vector(n, A)
     ones[:] = 1
     history = room_for_history(len(x), x)
-    drive = vector(n, A)
     for s in range(m):
         g.ravel()[:q] = grad[s]
         V[n:, s] = grad[s]
-        apply(C, True, g, zeros, one, ones, drive, threads)
-        unit, flat = A.dtype.type(unit_of(largest(drive))), slope.ravel()
+        apply(C, True, g, zeros, linear, ones, drive, threads)
+        if reads_argument(phi):
+            u.ravel()[:p], x.ravel()[:n] = U[s], X[s]
+            apply(B, False, u, zeros, linear, ones, before, threads)
+            apply(A, False, x, before, linear, ones, before, threads)
+        unit = A.dtype.type(unit_of(largest(drive)))
+        flat, argument = slope.ravel(), before.ravel()
         for i in range(n):
-            flat[i] = 1 if X[s, i] > 0 else below
-        drive *= one / unit
+            flat[i] = slope_of(argument[i], X[s, i], phi)
+        drive *= linear[1] / unit
         x[:] = drive
         x *= slope
         count, x, before, how = settle(
@@ -103,13 +122,6 @@ def backward(
         note(how, count, figures[:, s : s + 1], 0)
         x *= unit
         V[:n, s] = rows[s] = x.ravel()[:n]
-    sum_up(batch, found, gradients, sizes, limits.tol, threads)
+    add_outer(V, U, at(gradients[2], (n, p), like), at(gradients[4], (d, p), like), threads)
+    add_outer(V, X, at(gradients[0], (n, n), like), at(gradients[3], (q, n), like), threads)
     return ended(figures, limits.tol)
-
-
-@compiled()
-def _activated(drive: Any, below: Any, x: Any) -> None:
-    """x = φ(drive)"""
-    given, out = drive.ravel(), x.ravel()
-    for i in range(given.size):
-        out[i] = given[i] if given[i] > 0 else below * given[i]

@@ -16,7 +16,7 @@ from numba.extending import intrinsic
 from idl_core.kernels.numba.programs import TILE_BYTES
 
 
-class _Rows:
+class Rows:
     """Tiles, given as arguments of an intrinsic, as vectors: a row is one."""
 
     def __init__(self, context: Any, builder: Any, signature: Any, arguments: Any) -> None:
@@ -28,11 +28,15 @@ class _Rows:
         self.whole = ir.IntType(8 * self.size)
         self.integers = ir.VectorType(self.whole, self.lanes)
         self.zero = ir.Constant(self.vector, [0.0] * self.lanes)
+        arrays = [isinstance(kind, types.Array) for kind in signature.args]
         self.tiles = [
-            context.make_array(kind)(context, builder, argument)
-            for kind, argument in zip(signature.args, arguments, strict=True)
+            context.make_array(kind)(context, builder, argument) if is_array else None
+            for kind, argument, is_array in zip(signature.args, arguments, arrays, strict=True)
         ]
-        self.contiguous = [kind.layout == "C" for kind in signature.args]
+        self.contiguous = [
+            not is_array or kind.layout == "C"
+            for kind, is_array in zip(signature.args, arrays, strict=True)
+        ]
 
     def count(self) -> Any:
         """Rows of the first tile."""
@@ -76,17 +80,15 @@ class _Rows:
 
     def raise_to(self, total: Any, value: Any) -> None:
         """total = max(total, |value|)"""
-        new, old = (
-            self.magnitude(value),
-            self.builder.bitcast(self.builder.load(total), self.integers),
-        )
-        larger = self.builder.select(self.builder.icmp_signed(">", new, old), new, old)
-        self.builder.store(self.builder.bitcast(larger, self.vector), total)
+        builder, new = self.builder, self.magnitude(value)
+        old = builder.bitcast(builder.load(total), self.integers)
+        larger = builder.select(builder.icmp_signed(">", new, old), new, old)
+        builder.store(builder.bitcast(larger, self.vector), total)
 
 
-def _loop(body: Callable[[_Rows], None]) -> Callable[..., Any]:
+def _loop(body: Callable[[Rows], None]) -> Callable[..., Any]:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        body(_Rows(context, builder, signature, arguments))
+        body(Rows(context, builder, signature, arguments))
         return context.get_dummy_value()
 
     return generate
@@ -97,7 +99,7 @@ def look(_: Any, x: Any, before: Any, looks: Any) -> Any:
     """looks (2, lanes) = max|x - before| and max|x| of each sample of a tile; what is not a number
     counts as the largest."""
 
-    def body(rows: _Rows) -> None:
+    def body(rows: Rows) -> None:
         change, size = rows.total(), rows.total()
         with cgutils.for_range(rows.builder, rows.count()) as loop:
             new = rows.load(0, loop.index)
@@ -114,7 +116,7 @@ def residuals_and_products(_: Any, x: Any, image: Any, r1: Any, r2: Any, found: 
     """r2 = r0 = image - x, and of each sample found (6, lanes) = <r1 - r2, r0 - r1>,
     |r0 - r1|², <r1 - r2, r0>, <r0 - r1, r0>, max|r0| and max|image|."""
 
-    def body(rows: _Rows) -> None:
+    def body(rows: Rows) -> None:
         builder = rows.builder
         totals = old_new, new_new, old_r, new_r, residual, size = [rows.total() for _ in range(6)]
         with cgutils.for_range(builder, rows.count()) as loop:
@@ -139,7 +141,7 @@ def combine(_: Any, x: Any, g0: Any, g1: Any, g2: Any, weights: Any) -> Any:
     """x = g0 - w (g0 - g1) - v (g1 - g2) for weights (3, lanes) of each sample: w, v, and whether x
     is to change at all."""
 
-    def body(rows: _Rows) -> None:
+    def body(rows: Rows) -> None:
         builder = rows.builder
         w, v, going = (rows.load(4, rows.number(row)) for row in range(3))
         goes = builder.fcmp_ordered(">", going, rows.zero)
