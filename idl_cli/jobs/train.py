@@ -27,11 +27,10 @@ from idl_cli.processes.devices import choose_devices, devices_name
 from idl_cli.processes.ranks import JoinedRanks, Ranks, join_ranks
 from idl_cli.processes.stop_signals import Interrupted, StopSignals
 from idl_cli.record.checkpoints import checkpoint_folder, resumed_checkpoint
+from idl_cli.record.data_files import class_names_of
 from idl_cli.record.run_directory import RunDirectory
 from idl_cli.record.summary import RunSummary
-from idl_cli.record.tokenizer_file import write_tokenizer
 from idl_core.training import Callbacks, CheckpointFolder, FitResult, Metrics
-from idl_datasets import TextDataset
 
 
 def compute(job: Job) -> float:
@@ -55,7 +54,9 @@ def compute(job: Job) -> float:
     else:
         here = devices[0] if len(devices) == 1 else torch.device("cpu")
     trained = None if old is None else resumed_checkpoint(old / "checkpoints")
-    setup = set_up_training(config, here, job.screen.loading, trained, job.screen.say)
+    names = None if old is None or trained is None else class_names_of(old)
+    setup = set_up_training(config, here, job.screen.loading, trained, job.screen.say, names)
+    begin = replace(begin, config=setup.config)
     job.summary.seed = config.seed
     job.summary.device = devices_name(devices)
     job.summary.parameters = count_parameters(setup.model)
@@ -107,9 +108,7 @@ def _training(
     def checkpoints(run: RunDirectory) -> CheckpointFolder:
         return checkpoint_folder(run.checkpoints, model, dataset)
 
-    directory, resume = open_directory(job, begin, checkpoints)
-    if isinstance(dataset, TextDataset):  # an earlier attempt may have ended before it
-        write_tokenizer(directory.path, dataset.tokenizer)
+    directory, resume = open_directory(job, begin, dataset, checkpoints)
     with recording(job, begin.config, directory) as callbacks:
         context = TrainingContext(
             callback=callbacks,

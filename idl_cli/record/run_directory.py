@@ -2,6 +2,7 @@
 
 config.yaml      the resolved configuration
 overrides.yaml   what was typed
+data.json        what the data were: digest, classes, what was done to them
 tokenizer.json   of a language model: its vocabulary
 metrics.jsonl    metrics, a JSON object a line
 teacher/         checkpoints of the network that a run of idl sim trained to learn from
@@ -36,6 +37,7 @@ TRAINED = ("teacher", "checkpoints")
 CONTENTS = (
     "config.yaml",
     "overrides.yaml",
+    "data.json",
     "tokenizer.json",
     "metrics.jsonl",
     *TRAINED,

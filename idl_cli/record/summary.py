@@ -25,6 +25,7 @@ class RunSummary:
     Attributes:
         git_commit: of the folder that the command was started in, when it was.
         train, val, test: metrics by split.
+        data: the digest of what it is trained or evaluated on, and what was done to that.
         ranked_by: the metric by which runs like this are compared, as "val.loss".
         best_step: of the weights that val and test are of.
         solver_warnings: how often a solver ended short of its tolerance.
@@ -41,6 +42,7 @@ class RunSummary:
     began: float = field(default_factory=time.monotonic)
     device: str | None = None
     parameters: int | None = None
+    data: dict[str, Any] | None = None
     epochs: int = 0
     steps: int = 0
     train: Metrics = field(default_factory=dict)
@@ -58,6 +60,7 @@ class RunSummary:
     def as_dict(self, run: Path, status: str, error: str | None, exit_code: int) -> dict[str, Any]:
         """The entries as they are written; optional ones only where the run has them."""
         optional = {
+            "data": self.data,
             "cluster_job": self.cluster_job,
             "evaluated": self.evaluated,
             "ranked_by": self.ranked_by,

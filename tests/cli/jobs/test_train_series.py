@@ -20,7 +20,8 @@ def values(tmp_path: Path) -> np.ndarray:
     """A series, in units far from 0 and 1, and `series.csv` in the test's folder."""
     rng = np.random.default_rng(0)
     walk = 500 + 20 * np.sin(np.arange(220) / 7) + rng.normal(0, 2, 220)
-    lines = [f"2020-01-01,{number},{value!r}" for number, value in enumerate(walk.tolist())]
+    days = np.datetime64("2020-01-01") + np.arange(220)
+    lines = [f"{days[number]},{number},{value!r}" for number, value in enumerate(walk.tolist())]
     (tmp_path / "series.csv").write_text("\n".join(["date,number,heat", *lines]) + "\n")
     return walk
 
@@ -156,7 +157,7 @@ def test_a_cell_that_is_no_number(
 ) -> None:
     path = tmp_path / "series.csv"
     lines = path.read_text().splitlines()
-    lines[41] = f"2020-01-01,40,{cell}"
+    lines[41] = f"2020-02-10,40,{cell}"
     path.write_text("\n".join(lines))
     answer = idl("train", *words("model=rnn"))
     assert (answer.code, answer.err.count("\n")) == (2, 1), answer.err

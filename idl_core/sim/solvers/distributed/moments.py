@@ -10,7 +10,7 @@ power is chosen for each pair of columns, so that small columns lose no more dig
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from torch import Tensor
 # Samples in one summand; fixed, for it decides how they are rounded.
 CHUNK = 512
 
-Array = np.ndarray[Any, Any]
+Array: TypeAlias = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
