@@ -109,7 +109,7 @@ def _programs(m: int, n: int, r: int) -> ModuleType:
 
 
 def _are_few(m: int, n: int) -> bool:
-    return m <= (_FEW if n * n <= 1 << 18 else _FEW_OF_LARGE)
+    return 0 < m <= (_FEW if n * n <= 1 << 18 else _FEW_OF_LARGE)  # of none they write no gradients
 
 
 _WITHIN_ROUNDING = 2  # how a solve of compiled functions has ended; 0: it has failed
