@@ -1,4 +1,4 @@
-"""The fused kernels on a GPU against torchidl and torchdeq: forward + backward, CUDA events.
+"""The Triton kernels on a GPU against torchidl and torchdeq: forward + backward, CUDA events.
 
     python benchmarks/gpu.py [--rounds N] [--ceilings]
 

@@ -6,13 +6,13 @@ import json
 import os
 import platform
 from collections.abc import Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from idl_cli.config.command_line import parse_words, wants_help
 from idl_cli.display.tables import Column, print_table
 from idl_cli.errors import InputError
+from idl_cli.record.summary import versions
 
 USAGE = """\
 usage: idl info [--json]
@@ -47,7 +47,7 @@ def collect() -> dict[str, Any]:
 
     names = [name for name in idl_datasets.names() if not idl_datasets.needs_path(name)]
     return {
-        "versions": _versions(),
+        "versions": versions(_PACKAGES),
         "devices": _devices(),
         "kernels": kernels.available(),
         "activations": kernels.paths(),
@@ -58,19 +58,6 @@ def collect() -> dict[str, Any]:
         },
         "runs": str(Path("runs").absolute()),
     }
-
-
-def _versions() -> dict[str, str | None]:
-    versions: dict[str, str | None] = {
-        "idl": metadata.version("idl"),
-        "python": platform.python_version(),
-    }
-    for package in _PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = None
-    return versions
 
 
 def _devices() -> dict[str, Any]:

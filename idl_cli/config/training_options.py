@@ -80,6 +80,7 @@ class TrainerConfig:
     checkpoint_seconds: NonNegative = 10.0
     grad_clip: Positive | None = None
     precision: Literal["32", "64", "bf16"] = "32"
+    cuda_graph: Literal["auto", "on", "off"] = "auto"
     monitor: str = "loss"
     patience: Count | None = None
     device: str = "auto"

@@ -117,6 +117,8 @@ def _parent(key: str) -> str:
 
 
 def _choice(choices: tuple[Any, ...], value: object, key: str) -> Any:
+    if isinstance(value, bool) and "on" in choices:
+        value = "on" if value else "off"  # which YAML 1.1 reads as true and false
     # precision=32 is typed as a number and meant as a name.
     if str(value) in choices and not isinstance(value, bool):
         return str(value)

@@ -59,11 +59,11 @@ def _compute(
 ) -> float:
     with job.stop as stop:
         begin, teacher = find_teacher(job, begin)
-        dataset = teacher.components.dataset
+        dataset = teacher.setup.dataset
         directory, resume = open_directory(
             job, begin, dataset, lambda run: teacher_checkpoints(teacher, run)
         )
-        with recording(job, teacher.components.config, directory) as callback:
+        with recording(job, teacher.setup.config, directory) as callback:
             taught = train_teacher(job, teacher, callback, stop, directory, resume)
             job.screen.close()
             sim = solve(job, begin.config.model, teacher, solver, stop, ranks)
@@ -117,7 +117,7 @@ def _save(
     job: Job, config: SimConfig, teacher: Teacher, sim: SIM, directory: RunDirectory
 ) -> int | None:
     """Save the model as a checkpoint. Returns: its number of states; None: it is not saved."""
-    activation, dataset = teacher.config.activation, teacher.components.dataset
+    activation, dataset = teacher.config.activation, teacher.setup.dataset
     try:
         return save_sim_model(directory.checkpoints, sim, config.model, activation, dataset)
     except ValueError as error:
@@ -141,12 +141,12 @@ class _Predictor(nn.Module):
 
 def _evaluate(sim: SIM, teacher: Teacher) -> dict[str, Metrics]:
     """Metrics of the split that runs are ranked on, which comes first, and of the test split."""
-    components = teacher.components
-    data, trainer = components.dataset, components.config.trainer
+    setup = teacher.setup
+    data, trainer = setup.dataset, setup.config.trainer
     ranked = {"train": data.train} if data.val is None else {"val": data.val}
     return {
         name: evaluate(
-            _Predictor(sim), split, components.task, trainer.eval_batch_size, trainer.precision
+            _Predictor(sim), split, setup.task, trainer.eval_batch_size, trainer.precision
         )
         for name, split in {**ranked, "test": data.test}.items()
     }

@@ -37,7 +37,7 @@ def solve(
 
     Raises: InputError, RunFailed, Interrupted.
     """
-    train = teacher.components.dataset.train
+    train = teacher.setup.dataset.train
     count = min(len(train), settings.samples or len(train))
     weight = next(teacher.network.parameters())
     inputs = _Inputs(range(count), train.batch, weight.device, weight.dtype)

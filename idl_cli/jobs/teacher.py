@@ -16,8 +16,8 @@ from idl_cli.config.train_config import TrainConfig
 from idl_cli.errors import InputError
 from idl_cli.jobs.job import Job
 from idl_cli.jobs.resume import Continuation
-from idl_cli.jobs.training.components import ConfiguredTraining, build_components
 from idl_cli.jobs.training.fit_and_test import TrainingContext, fit_and_test
+from idl_cli.jobs.training.setup import TrainingSetup, set_up_training
 from idl_cli.processes.devices import choose_devices
 from idl_cli.processes.stop_signals import Interrupted, StopSignals
 from idl_cli.record.checkpoints import (
@@ -39,18 +39,18 @@ class Teacher:
 
     Attributes:
         config: what it is.
-        components: its data and task; its model is `network`.
+        setup: its data and task; its model is `network`.
         trained_in: folder of its run; None where it is yet to be trained.
     """
 
     config: MLPConfig | CNNConfig
-    components: ConfiguredTraining
+    setup: TrainingSetup
     trained_in: Path | None
 
     @property
     def network(self) -> nn.Module:
         """The network itself."""
-        return self.components.model
+        return self.setup.model
 
 
 def find_teacher(
@@ -73,12 +73,10 @@ def find_teacher(
         trained = None if begin.old is None else resumed_checkpoint(begin.old / "teacher")
         training = _training(config, config.teacher)
         names = None if begin.old is None or trained is None else class_names_of(begin.old)
-        components = build_components(
-            training, devices[0], screen.loading, trained, screen.say, names
-        )
-        chosen = dataclasses.replace(config, optimizer=components.config.optimizer)
+        setup = set_up_training(training, devices[0], screen.loading, trained, screen.say, names)
+        chosen = dataclasses.replace(config, optimizer=setup.config.optimizer)
         begin = dataclasses.replace(begin, config=chosen)
-        return begin, Teacher(config.teacher, components, None)
+        return begin, Teacher(config.teacher, setup, None)
     run = existing_run(config.teacher.run, key="teacher=")
     recorded = recorded_config(run)
     model = recorded.teacher if isinstance(recorded, SimConfig) else recorded.model
@@ -100,18 +98,16 @@ def find_teacher(
     folder = run / ("teacher" if isinstance(recorded, SimConfig) else "checkpoints")
     checkpoint, training = chosen_checkpoint(folder, "best"), _training(config, model)
     names = class_names_of(run)
-    components = build_components(
-        training, devices[0], screen.loading, checkpoint, screen.say, names
-    )
-    load_checkpoint(components.model, checkpoint, run)
-    return dataclasses.replace(begin, config=config), Teacher(model, components, run)
+    setup = set_up_training(training, devices[0], screen.loading, checkpoint, screen.say, names)
+    load_checkpoint(setup.model, checkpoint, run)
+    return dataclasses.replace(begin, config=config), Teacher(model, setup, run)
 
 
 def teacher_checkpoints(teacher: Teacher, directory: RunDirectory) -> CheckpointFolder | None:
     """The checkpoints of its training in this run; None where it is an earlier run."""
     if teacher.trained_in is not None:
         return None
-    return checkpoint_folder(directory.teacher, teacher.config, teacher.components.dataset)
+    return checkpoint_folder(directory.teacher, teacher.config, teacher.setup.dataset)
 
 
 def train_teacher(
@@ -126,14 +122,14 @@ def train_teacher(
 
     Raises: InputError, RunFailed, Interrupted.
     """
-    components = teacher.components
+    setup = teacher.setup
     checkpoints = teacher_checkpoints(teacher, directory)
     if checkpoints is None:
-        trainer = components.config.trainer
+        trainer = setup.config.trainer
         return evaluate(
-            components.model,
-            components.dataset.test,
-            components.task,
+            setup.model,
+            setup.dataset.test,
+            setup.task,
             trainer.eval_batch_size,
             trainer.precision,
         )
@@ -145,7 +141,7 @@ def train_teacher(
         forecast=directory.figures / "unused",  # only series have a forecast to draw
         resume=resume,
     )
-    outcome = fit_and_test(components, context)
+    outcome = fit_and_test(setup, context)
     result, summary = outcome.result, job.summary
     summary.epochs, summary.steps = result.progress.epoch, result.progress.step
     summary.train, summary.val = result.train, result.val

@@ -14,10 +14,10 @@ from idl_cli.display.results_table import print_results
 from idl_cli.jobs.job import Job
 from idl_cli.jobs.recording import open_directory, recording
 from idl_cli.jobs.resume import Continuation, continuation, has_learnt
-from idl_cli.jobs.training.components import ConfiguredTraining, build_components
 from idl_cli.jobs.training.fit_and_test import TrainingContext, TrainingOutcome, fit_and_test
 from idl_cli.jobs.training.forecast import FORECAST
 from idl_cli.jobs.training.init_from import with_initial_options
+from idl_cli.jobs.training.setup import TrainingSetup, set_up_training
 from idl_cli.jobs.training.several_processes import (
     SharedPlaces,
     train_as_rank,
@@ -55,21 +55,21 @@ def compute(job: Job) -> float:
         here = devices[0] if len(devices) == 1 else torch.device("cpu")
     trained = None if old is None else resumed_checkpoint(old / "checkpoints")
     names = None if old is None or trained is None else class_names_of(old)
-    components = build_components(config, here, job.screen.loading, trained, job.screen.say, names)
-    begin = replace(begin, config=components.config)
+    setup = set_up_training(config, here, job.screen.loading, trained, job.screen.say, names)
+    begin = replace(begin, config=setup.config)
     job.summary.seed = config.seed
     job.summary.device = devices_name(devices)
-    job.summary.parameters = count_parameters(components.model)
-    split = "val" if components.dataset.val else "train"
+    job.summary.parameters = count_parameters(setup.model)
+    split = "val" if setup.dataset.val else "train"
     job.summary.ranked_by = f"{split}.{config.trainer.monitor}"
-    if config.trainer.patience is not None and components.dataset.val is None:
+    if config.trainer.patience is not None and setup.dataset.val is None:
         patience = config.trainer.patience
         job.screen.say(f"trainer.patience={patience} does nothing: there is no validation split")
     with join_ranks(here, ranks) as joined, job.stop as stop:
         if joined is not None and joined.rank:
-            outcome = train_as_rank(components, joined, stop)
+            outcome = train_as_rank(setup, joined, stop)
         else:
-            outcome = _train(job, begin, components, devices, stop, joined)
+            outcome = _train(job, begin, setup, devices, stop, joined)
             _conclude(job, outcome, stop)
     return (outcome.result.val or outcome.result.train)[config.trainer.monitor]
 
@@ -77,20 +77,20 @@ def compute(job: Job) -> float:
 def _train(
     job: Job,
     begin: Continuation[TrainConfig],
-    components: ConfiguredTraining,
+    setup: TrainingSetup,
     devices: list[torch.device],
     stop: StopSignals,
     ranks: JoinedRanks | None,
 ) -> TrainingOutcome:
     """Train in the run directory, with workers or ranks if there are any, and record it."""
-    with _training(job, begin, components, stop) as (context, callbacks):
+    with _training(job, begin, setup, stop) as (context, callbacks):
         if ranks is not None:
             ranks.give(SharedPlaces.of(context))
             context.team = ranks.team
         if ranks is None and len(devices) > 1:
-            outcome = train_with_workers(components, devices, context)
+            outcome = train_with_workers(setup, devices, context)
         else:
-            outcome = fit_and_test(components, context)
+            outcome = fit_and_test(setup, context)
         _summarise(job.summary, outcome)
         if not outcome.result.interrupted:
             job.screen.close()
@@ -100,10 +100,10 @@ def _train(
 
 @contextlib.contextmanager
 def _training(
-    job: Job, begin: Continuation[TrainConfig], components: ConfiguredTraining, stop: StopSignals
+    job: Job, begin: Continuation[TrainConfig], setup: TrainingSetup, stop: StopSignals
 ) -> Iterator[tuple[TrainingContext, Callbacks]]:
     """Open the run directory and the loggers of the training."""
-    model, dataset = begin.config.model, components.dataset
+    model, dataset = begin.config.model, setup.dataset
 
     def checkpoints(run: RunDirectory) -> CheckpointFolder:
         return checkpoint_folder(run.checkpoints, model, dataset)

@@ -16,8 +16,18 @@ def choose_devices(trainer: TrainerConfig) -> list[torch.device]:
     On CPUs a "device" is a worker process: any number that the machine can bear. `auto` is every
     GPU, or one process on the CPU.
 
-    Raises: InputError where there are not so many.
+    Raises: InputError where there are not so many, or not what `trainer.cuda_graph` needs.
     """
+    devices = _devices(trainer)
+    if trainer.cuda_graph == "on" and (len(devices) > 1 or devices[0].type != "cuda"):
+        raise InputError(
+            f"trainer.cuda_graph=on: CUDA graphs are of training on one GPU, and this is on "
+            f"{devices_name(devices)}; auto captures where it can"
+        )
+    return devices
+
+
+def _devices(trainer: TrainerConfig) -> list[torch.device]:
     name = trainer.device_name
     first = choose_device(name)
     if first.type == "cpu":

@@ -63,7 +63,7 @@ class Ranks:
         return torch.device("cuda", self.local_rank % torch.cuda.device_count())
 
 
-@dataclass(frozen=True)
+@dataclass
 class JoinedRanks:
     """This process among ranks of which rank 0 prepares and records, and the others do a share.
 
@@ -73,6 +73,7 @@ class JoinedRanks:
 
     team: Team
     peers: Peers
+    given: bool = False
 
     @property
     def rank(self) -> int:
@@ -81,6 +82,7 @@ class JoinedRanks:
 
     def give(self, share: Any) -> None:
         """Give every other rank what it needs for its share; called by rank 0, once."""
+        self.given = True
         self.peers.say("given")
         self.peers.done()
         self.team.first(share)
@@ -119,11 +121,12 @@ def join_ranks(
     from idl_core.peers import Peers
 
     with process_group(device, ranks, timeout) as team, Peers.of_group(timeout) as peers:
+        joined = JoinedRanks(team, peers)
         try:
-            yield JoinedRanks(team, peers)
+            yield joined
         finally:
-            if not team.rank:
-                peers.done()  # where nothing was given, the others are let go
+            if not team.rank and not joined.given:
+                peers.done()  # the others wait for a share no longer
 
 
 @contextlib.contextmanager

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import platform
 import subprocess
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from idl_core.training.callbacks import Metrics
+if TYPE_CHECKING:  # `idl info` reads versions before torch is needed
+    from idl_core.training.callbacks import Metrics
 
 _PACKAGES = ("torch", "numpy", "hydra-core", "omegaconf", "safetensors")
 
@@ -78,7 +79,7 @@ class RunSummary:
             "run_dir": str(run.absolute()),
             "started": self.started.strftime("%Y-%m-%d %H:%M:%S"),
             "seed": self.seed,
-            "versions": _versions(),
+            "versions": {name: v for name, v in versions(_PACKAGES).items() if v is not None},
             "device": self.device,
             "git_commit": self.git_commit,
             "parameters": self.parameters,
@@ -91,12 +92,18 @@ class RunSummary:
         } | {key: value for key, value in optional.items() if value is not None}
 
 
-def _versions() -> dict[str, str]:
-    versions = {"idl": metadata.version("idl"), "python": platform.python_version()}
-    for package in _PACKAGES:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            versions[package] = metadata.version(package)
-    return versions
+def versions(packages: Iterable[str]) -> dict[str, str | None]:
+    """The versions of idl, Python and packages; None for a package that is not installed."""
+    found: dict[str, str | None] = {
+        "idl": metadata.version("idl"),
+        "python": platform.python_version(),
+    }
+    for package in packages:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = None
+    return found
 
 
 def _git_commit() -> str | None:

@@ -123,12 +123,10 @@ class Solution:
     @property
     def all_converged(self) -> bool:
         """Whether every sample is within its bound."""
-        if self.known_converged is not None:
-            return self.known_converged
-        found = bool(self.converged.all())
-        if not self.stats.residual.is_cuda:  # where a replayed CUDA graph may write others
-            self.known_converged = found
-        return found
+        if self.known_converged is None:
+            # Looked up each time: a replayed CUDA graph writes others to the same stats.
+            return bool(self.converged.all())
+        return self.known_converged
 
     @property
     def common_iterations(self) -> int | None:

@@ -94,7 +94,6 @@ class ModelOutput(torch.autograd.Function):
         if method.report is not None:
             method.report.forward = solution
         ctx.backend, ctx.method, ctx.solution = backend, method, solution
-        ctx.by_numba = found.by_numba
         ctx.save_for_backward(U, X.detach(), inner, found.Z, *matrices)
         return found.Y
 
@@ -103,7 +102,7 @@ class ModelOutput(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> Gradients:
         U, X, inner, Z, *matrices = ctx.saved_tensors
         model, method = Model(*matrices), ctx.method
-        known = backends.ModelPass(grad, Pass(X, inner, ctx.solution), Z, ctx.by_numba)
+        known = backends.ModelPass(grad, Pass(X, inner, ctx.solution), Z)
         V, sums, solution = backends.model_backward(ctx.backend, model, U, known, grad, method)
         method.report_adjoint(solution)
         of_U = None

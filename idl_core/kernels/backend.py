@@ -1,8 +1,7 @@
 """The choice of a backend, torch, numba or triton, and why: the only place that chooses.
 
 `kernel="auto"` takes Triton on a GPU and numba on a CPU, for what they have and are good at, else
-torch. Another kernel is nothing else, and an error that says why where it cannot. Where numba gives
-a solve up (it would take many iterations, or is not finite), torch goes on.
+torch. Another kernel is nothing else, and an error that says why where it cannot.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from idl_core.kernels.numba import model as numba_model
 from idl_core.kernels.numba import norm as numba_norm
 from idl_core.kernels.numba import sequence as numba_sequence
 from idl_core.kernels.numba import support as numba
+from idl_core.kernels.numba.programs import SMOOTH
 from idl_core.kernels.problem import (
     Affine,
     Found,
@@ -44,11 +44,12 @@ KERNELS = ("auto", "torch", "numba", "triton")
 # States beyond which `auto` leaves a dense A to torch: each Triton program then reads more of A in
 # an iteration than a launch and a library's product take. Counted in docs/kernels.md, not timed.
 WIDEST_AUTO = 512
-# Of a matrix in the second-level cache, which every tile goes through: beyond, a BLAS is faster
-# than numba.
-MOST_BYTES = 1 << 19
-# A state of a tile, the one before, what drives it and the slopes are to fit in there as well.
-_BYTES_OF_A_STATE = 4 * 64
+# Of a matrix in the last-level cache, which every tile of numba goes through: beyond, a BLAS is
+# faster.
+MOST_BYTES = 1 << 25
+# Of what is read and written in an iteration of a tile, in the second-level cache: states, what
+# drives them, slopes and the history of the acceleration.
+_MOST_BYTES_OF_TILE, _BYTES_OF_A_STATE = 1 << 21, 9 * 64
 
 
 def takes_triton(A: Affine, Z: Tensor, method: Method) -> bool:
@@ -92,7 +93,7 @@ def of_model(model: Model, U: Tensor, X0: Tensor | None, method: Method) -> str 
         obstacle = numba_model.obstacle(model, U, X0, method)
         n = model.C.shape[-1]
         numbers = n * (n if model.right is None else model.right.shape[-1])
-        small = _is_small(numbers, U) and _BYTES_OF_A_STATE * n <= MOST_BYTES
+        small = _is_small(numbers, U) and _BYTES_OF_A_STATE * n <= _MOST_BYTES_OF_TILE
         if _decide("numba", kernel, obstacle, small) == "numba":
             return "numba"
     return "torch" if model.right is None else None
@@ -120,9 +121,7 @@ def equilibrium(backend: str, A: Affine, Z: Tensor, X0: Tensor | None, method: M
     if backend == "triangular":
         return triangular.solve(A, Z, X0, method)
     if backend == "numba":
-        found = numba_dense.solve(A, Z, X0, method)
-        if found is not None:
-            return found
+        return numba_dense.solve(A, Z, X0, method)
     return (dense if A.right is None else low_rank).solve(A, Z, X0, method)
 
 
@@ -156,14 +155,12 @@ class ModelPass(NamedTuple):
     Attributes:
         Y: (m, q).
         found: X (m, n), with the product of X and right as the backend keeps it.
-        Z: (m, n); None where φ' is a function of φ's value.
-        by_numba: whether numba's programs have found it.
+        Z: (m, n), of numba in tiles; None where φ' is a function of φ's value.
     """
 
     Y: Tensor
     found: Pass
     Z: Tensor | None
-    by_numba: bool
 
 
 def model_forward(
@@ -171,14 +168,13 @@ def model_forward(
 ) -> ModelPass:
     """Ŷ = X Cᵀ + U Dᵀ with X = φ(X Aᵀ + U Bᵀ)."""
     if backend == "numba":
-        by_torch = dense.solve if model.right is None else low_rank.solve
-        found, Y, by_numba = numba_model.forward(model, U, X0, method, by_torch)
-        return ModelPass(Y, found, None, by_numba)
+        found, Y, driven = numba_model.forward(model, U, X0, method)
+        return ModelPass(Y, found, driven)
     Z = torch_model.drive(model, U)
     X, _, solution, _ = equilibrium(of_equilibrium(model.A, Z, X0, method), model.A, Z, X0, method)
     kept = Z if method.activation.dphi_of_output is None else None
     Y = torch_model.outputs(model, U, X)
-    return ModelPass(Y, Pass(X, None, solution), kept, False)
+    return ModelPass(Y, Pass(X, None, solution), kept)
 
 
 def model_backward(
@@ -187,9 +183,7 @@ def model_backward(
     """The adjoint solution V (m, n) for the gradient of Ŷ (m, q), the gradients of the matrices,
     and how it was solved."""
     if backend == "numba":
-        found, sums = numba_model.backward(
-            model, U, known.found, grad, method, by_torch, known.by_numba
-        )
+        found, sums = numba_model.backward(model, U, known.found, known.Z, grad, method)
         V, solution = found.states, found.solution
     else:
         X, _, forward = known.found
@@ -244,9 +238,7 @@ class _SequenceSolves:
     def solve(self, sequence: Sequence, solver: Solver) -> recurrence.SolvedSequence:
         """Raises: ValueError where numba was asked for and cannot."""
         if self._takes(sequence, solver):
-            found = numba_sequence.solve(sequence, solver)
-            if found is not None:
-                return found
+            return numba_sequence.solve(sequence, solver)
         return SequenceSolver(sequence, solver)
 
     def recall(self, sequence: Sequence, X: Tensor) -> Tensor:
@@ -283,7 +275,7 @@ def paths() -> dict[str, str]:
     found = {name: usual if name in known else "torch: no Triton form" for name in ACTIVATIONS}
     if why is not None and not torch.cuda.is_available() and numba.why_not() is None:
         for name, activation in ACTIVATIONS.items():
-            if activation.negative_slope is not None:
+            if activation.negative_slope is not None or name in SMOOTH:
                 found[name] = f"numba where small, else {found[name]}"
     return found
 

@@ -10,6 +10,7 @@ from idl_core.training.checkpoint import (
     write_checkpoint,
 )
 from idl_core.training.components import TrainingComponents
+from idl_core.training.cuda_graphs import CannotCapture
 from idl_core.training.distributed import Group, Team
 from idl_core.training.evaluation import Batches, Precision, evaluate, predict
 from idl_core.training.loop import FitResult, Settings, epoch_order, fit
@@ -22,6 +23,7 @@ __all__ = [
     "Batches",
     "Callback",
     "Callbacks",
+    "CannotCapture",
     "Checkpoint",
     "CheckpointError",
     "CheckpointFolder",

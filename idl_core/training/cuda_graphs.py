@@ -25,6 +25,10 @@ Work = Callable[[], None]
 WARM_UP_RUNS = 3
 
 
+class CannotCapture(ValueError):
+    """Steps were to be captured in any case, and cannot be: one line says why."""
+
+
 class Graphs(Protocol):
     """What records work and does it again."""
 

@@ -20,7 +20,7 @@ from idl_core.training.callbacks import Callback, Metrics, Plan, Progress
 from idl_core.training.captured import CapturedStep
 from idl_core.training.checkpoint import CheckpointFolder
 from idl_core.training.components import TrainingComponents
-from idl_core.training.cuda_graphs import graphs_for
+from idl_core.training.cuda_graphs import CannotCapture, graphs_for
 from idl_core.training.distributed import Team
 from idl_core.training.evaluation import Batches, Precision, device_of, evaluate
 from idl_core.training.rates import LearningRates
@@ -50,8 +50,8 @@ class Settings:
         patience: evaluations without a better metric before stopping early; None: never.
         seed: of the order of the samples.
         cuda_graph: whether steps are captured in CUDA graphs and replayed, each at the cost of one
-            launch: 'auto' where they can be, 'on' (what says why not is then a ValueError where it
-            is known beforehand), 'off'.
+            launch: 'auto' where they can be, 'on' (where it is known beforehand that they cannot
+            be, `fit` raises CannotCapture), 'off'.
     """
 
     batch_size: int = 64
@@ -125,7 +125,7 @@ def fit(
             rank 0 calls the callback and writes checkpoints.
 
     Raises: NonFiniteLoss (what was saved before stays, the best weights included), CheckpointError
-        (resuming), ValueError (settings without an end; cuda_graph='on' where it cannot be).
+        (resuming), CannotCapture (cuda_graph='on'), ValueError (settings without an end).
     """
     team = team or Team()
     if callback is None or team.rank:
@@ -186,7 +186,7 @@ def choose_step(
     if not isinstance(graphs, str):
         return CapturedStep(eager, graphs, settings.batch_size, say)
     if settings.cuda_graph == "on":
-        raise ValueError(f"cuda_graph='on' cannot be: {graphs}; 'auto' captures where it can")
+        raise CannotCapture(f"cuda_graph=on: {graphs}; auto captures where it can")
     if device_of(components.model).type == "cuda":
         say(f"training steps run one operation at a time: {graphs}")
     return eager

@@ -1,4 +1,4 @@
-"""Run directories as DESIGN.md describes them, written without training anything."""
+"""Commands in this process or in others, small data, and run directories made without training."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from idl_cli.main import main
 from idl_cli.processes.stop_signals import StopSignals
+from idl_core.training import CheckpointFolder
 
 MakeRun = Callable[..., Path]
 
@@ -226,3 +228,22 @@ def stop_at(monkeypatch: pytest.MonkeyPatch) -> StopAt:
         monkeypatch.setattr(StopSignals, "__call__", call)
 
     return at
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    """Both ended with the same weights, bit for bit, and wrote the same metrics."""
+    folders = [CheckpointFolder(run / "checkpoints") for run in (one, other)]
+    for which in ("best", "last"):
+        first, second = (
+            folder.load_best() if which == "best" else folder.load()[0] for folder in folders
+        )
+        assert first is not None
+        assert second is not None
+        assert first.tensors.keys() == second.tensors.keys()
+        for name in first.tensors:
+            assert torch.equal(first.tensors[name], second.tensors[name]), (which, name)
+    texts = [(run / "metrics.jsonl").read_text().splitlines() for run in (one, other)]
+    assert texts[0] == texts[1]
+    summaries = [json.loads((run / "summary.json").read_text()) for run in (one, other)]
+    for key in ("status", "epochs", "steps", "best_step", "train", "val", "test"):
+        assert summaries[0][key] == summaries[1][key]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import importlib.machinery
 import importlib.metadata
@@ -9,12 +10,14 @@ import importlib.util
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
-from idl_core import ImplicitFunctionInf, ImplicitFunctionTriu, ImplicitModel, ImplicitRNN
+from idl_core import Broyden, ImplicitFunctionInf, ImplicitFunctionTriu, ImplicitModel, ImplicitRNN
 from idl_core.activations import ACTIVATIONS
 from idl_core.kernels import KERNELS, Affine, Method, Model, available, backend, paths
 from idl_core.kernels.triton import sizes, support
@@ -53,7 +56,7 @@ def test_every_activation_has_a_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backend.numba, "why_not", lambda: None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     by_tiles = {name for name, path in paths().items() if path.startswith("numba where small")}
-    assert by_tiles == {"relu", "leaky_relu", "identity"}
+    assert by_tiles == {"relu", "leaky_relu", "identity", "tanh", "sigmoid", "silu", "gelu"}
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # where models then are
     assert paths()["relu"] == "torch: triton is not installed"
 
@@ -229,3 +232,74 @@ def test_products_are_as_torch_allows_its_own() -> None:
         "assert said == expected.split(), said\n"
     )
     run_alone(code)
+
+
+needs_numba = pytest.mark.skipif(
+    available()["numba"] != "yes", reason="numba is not installed: pip install 'idl[fast]'"
+)
+
+
+@needs_numba
+@pytest.mark.parametrize("options", [{}, {"low_rank": True, "rank": 2}])
+def test_numba_is_nothing_else(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    model, usual = (ImplicitModel(3, 2, 4, kernel=k, **options) for k in ("numba", "torch"))
+    usual.load_state_dict(model.state_dict())
+    U = torch.randn(5, 3)
+    torch.testing.assert_close(model(U), usual(U), atol=1e-5, rtol=0)
+    monkeypatch.setattr(backend, "MOST_BYTES", 0)  # which is for auto to mind
+    model(U).sum().backward()
+    matrices = Model(*model._constrained(), model.B, model.C, model.D)
+    chosen = {}
+    for kernel in ("auto", "numba"):
+        model.f.kernel = kernel
+        method = model.f.method(model.last_solution)
+        chosen[kernel] = backend.of_model(matrices, U, None, method)
+    assert chosen["numba"] == "numba" != chosen["auto"]
+    rnn = ImplicitRNN(3, 2, 4, 4, kernel="numba")
+    rnn(torch.randn(2, 3, 3)).sum().backward()
+
+
+@needs_numba
+def test_what_numba_cannot_do_is_said_in_one_line() -> None:
+    U, x = torch.randn(5, 3), torch.randn(2, 3, 3)
+    beyond = r"kernel='numba' cannot solve this: elu has no numba form; kernel='auto' can"
+    with pytest.raises(ValueError, match=beyond):
+        ImplicitModel(3, 2, 4, kernel="numba", activation="elu")(U)
+    partly = "of tanh it takes whole models alone, in float32 or of few samples"
+    with pytest.raises(ValueError, match=partly):
+        ImplicitModel(3, 2, 4, kernel="numba", activation="tanh").double()(U.double())
+    with pytest.raises(ValueError, match=partly):
+        ImplicitRNN(3, 2, 4, 4, kernel="numba", activation="tanh")(x)
+    with pytest.raises(ValueError, match="of a low rank it takes whole models alone"):
+        ImplicitModel(3, 2, 4, kernel="numba", low_rank=True, rank=2).equilibrium(U)
+    with pytest.raises(ValueError, match="a triangular A needs no iteration"):
+        ImplicitModel(3, 2, 4, f=ImplicitFunctionTriu, kernel="numba")
+    model = ImplicitModel(3, 2, 4, kernel="numba")
+    model.f.solver = Broyden()
+    with pytest.raises(ValueError, match="it is a Picard iteration, and the solver is Broyden"):
+        model(U)
+
+
+KERNELS_FOLDER = Path(backend.__file__).parent
+BACKENDS = ("torch", "numba", "triton")
+
+
+def imported(path: Path) -> set[str]:
+    """The backends' folders that a file imports from."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            whole = [f"{node.module}.{alias.name}" for alias in node.names]
+            names |= {name.split(".")[2] for name in whole if name.startswith("idl_core.kernels.")}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names} - {"torch"}
+    return names & set(BACKENDS)
+
+
+def test_one_file_knows_the_backends() -> None:
+    """And none of them knows another."""
+    for path in KERNELS_FOLDER.glob("*.py"):
+        assert path.name == "backend.py" or not imported(path), path
+    for name in BACKENDS:
+        for path in (KERNELS_FOLDER / name).rglob("*.py"):
+            assert imported(path) <= {name}, path

@@ -8,15 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from idl_cli.config.build_training import build_schedule, build_settings
+from idl_cli.config.build_training import build_settings
 from idl_cli.errors import InputError, RunFailed
-from idl_cli.jobs.training.components import ConfiguredTraining
 from idl_cli.jobs.training.forecast import draw_forecast, persistence_metrics
 from idl_cli.jobs.training.init_from import load_initial
+from idl_cli.jobs.training.setup import TrainingSetup
 from idl_cli.jobs.training.solver_watch import SolverWatch
 from idl_cli.processes.device_memory import is_out_of_memory, out_of_memory
 from idl_core.training import (
     Callback,
+    CannotCapture,
     CheckpointError,
     CheckpointFolder,
     FitResult,
@@ -24,7 +25,6 @@ from idl_core.training import (
     NonFiniteLoss,
     Progress,
     Team,
-    TrainingComponents,
     evaluate,
     fit,
 )
@@ -76,19 +76,19 @@ class TrainingContext:
     on_fitted: Callable[[TrainingOutcome], None] = lambda outcome: None
 
 
-def fit_and_test(components: ConfiguredTraining, context: TrainingContext) -> TrainingOutcome:
+def fit_and_test(setup: TrainingSetup, context: TrainingContext) -> TrainingOutcome:
     """Fit the model, on one device or as one of a team, and evaluate it on the test split.
 
     Raises: InputError, RunFailed.
     """
     if not context.resume:
-        load_initial(components.model, components.config.model, components.dataset)
-    with _explained_memory(components), SolverWatch(context.say) as watch:
-        result = _fit(components, context, watch)
+        load_initial(setup.model, setup.config.model, setup.dataset)
+    with _explained_memory(setup), SolverWatch(context.say) as watch:
+        result = _fit(setup, context, watch)
         outcome = TrainingOutcome(result, solver_warnings=watch.warnings)
         context.on_fitted(outcome)
         if not result.interrupted:
-            _test(components, context, outcome)
+            _test(setup, context, outcome)
     outcome.solver_warnings = watch.warnings
     if not result.saved:
         context.on_fitted(outcome)
@@ -100,41 +100,38 @@ def fit_and_test(components: ConfiguredTraining, context: TrainingContext) -> Tr
 
 
 @contextlib.contextmanager
-def _explained_memory(components: ConfiguredTraining) -> Iterator[None]:
+def _explained_memory(setup: TrainingSetup) -> Iterator[None]:
     """Turn an out-of-memory error into one that says what used the memory and what to lower."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        model, shape = components.model, components.dataset.input_shape
-        trainer = components.config.trainer
+        model, shape = setup.model, setup.dataset.input_shape
+        trainer = setup.config.trainer
         raise out_of_memory(
-            device_of(model), model, components.optimizer, shape, trainer
+            device_of(model), model, setup.components.optimizer, shape, trainer
         ) from error
 
 
-def _test(
-    components: ConfiguredTraining, context: TrainingContext, outcome: TrainingOutcome
-) -> None:
+def _test(setup: TrainingSetup, context: TrainingContext, outcome: TrainingOutcome) -> None:
     """Metrics of the test split; of a series persistence's too, of every split, and a picture."""
-    trainer, dataset, model = components.config.trainer, components.dataset, components.model
+    trainer, dataset, model = setup.config.trainer, setup.dataset, setup.model
     size, precision = trainer.eval_batch_size, trainer.precision
-    outcome.test = evaluate(model, dataset.test, components.task, size, precision, context.team)
+    outcome.test = evaluate(model, dataset.test, setup.task, size, precision, context.team)
     if isinstance(dataset, SeriesDataset) and context.team.rank == 0:
         splits = {"train": dataset.train, "val": dataset.val, "test": dataset.test}
         outcome.persistence = {
-            name: persistence_metrics(dataset, split, components.task)
+            name: persistence_metrics(dataset, split, setup.task)
             for name, split in splits.items()
             if split is not None
         }
         draw_forecast(context.forecast, model, dataset, dataset.test, size, precision, context.say)
 
 
-def _fit(components: ConfiguredTraining, context: TrainingContext, watch: SolverWatch) -> FitResult:
-    config, train = components.config, components.dataset.train
+def _fit(setup: TrainingSetup, context: TrainingContext, watch: SolverWatch) -> FitResult:
+    config, train = setup.config, setup.dataset.train
     settings = build_settings(config.trainer, config.seed)
-    per_epoch = -(-len(train) // settings.batch_size)
     steps, warmup = settings.total_steps(len(train)), config.scheduler.warmup_steps
     if warmup >= steps:
         context.say(
@@ -143,14 +140,7 @@ def _fit(components: ConfiguredTraining, context: TrainingContext, watch: Solver
         )
     try:
         return fit(
-            TrainingComponents(
-                components.model,
-                components.task,
-                components.optimizer,
-                train,
-                components.dataset.val,
-                build_schedule(config.scheduler, steps, per_epoch),
-            ),
+            setup.components,
             settings,
             callback=context.callback,
             checkpoints=context.checkpoints,
@@ -161,6 +151,8 @@ def _fit(components: ConfiguredTraining, context: TrainingContext, watch: Solver
         )
     except CheckpointError as error:
         raise InputError(str(error)) from error
+    except CannotCapture as error:
+        raise InputError(f"trainer.{error}") from error
     except NonFiniteLoss as error:
         kept = "the last good checkpoint is kept; " if context.checkpoints.folder.exists() else ""
         raise RunFailed(f"{error}: {kept}lower optimizer.lr or set trainer.grad_clip") from error

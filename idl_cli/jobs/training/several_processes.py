@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 from idl_cli.config.typed_settings import as_plain
-from idl_cli.jobs.training.components import ConfiguredTraining
 from idl_cli.jobs.training.fit_and_test import TrainingContext, TrainingOutcome, fit_and_test
+from idl_cli.jobs.training.setup import TrainingSetup
 from idl_cli.processes.ranks import JoinedRanks
 from idl_cli.processes.stop_signals import Interrupted, StopSignals
 from idl_cli.processes.worker_pool import run_pool
@@ -34,20 +34,18 @@ class SharedPlaces:
 
 
 def train_with_workers(
-    components: ConfiguredTraining, devices: list[torch.device], context: TrainingContext
+    setup: TrainingSetup, devices: list[torch.device], context: TrainingContext
 ) -> TrainingOutcome:
     """Train in a worker for each device; this process has the screen and the record.
 
     Raises: InputError, RunFailed.
     """
-    job = asdict(SharedPlaces.of(context)) | {"config": as_plain(components.config)}
+    job = asdict(SharedPlaces.of(context)) | {"config": as_plain(setup.config)}
     outcome = run_pool(WORKER, job, devices, context.callback, context.say, context.stop)
     return TrainingOutcome.of_plain(outcome)
 
 
-def train_as_rank(
-    components: ConfiguredTraining, ranks: JoinedRanks, stop: StopSignals
-) -> TrainingOutcome:
+def train_as_rank(setup: TrainingSetup, ranks: JoinedRanks, stop: StopSignals) -> TrainingOutcome:
     """Take part in the training that rank 0 records. Raises: SystemExit, RunFailed, Interrupted."""
     places = ranks.receive()
     if not isinstance(places, SharedPlaces):  # rank 0 was refused its directory, and says so
@@ -57,12 +55,12 @@ def train_as_rank(
         callback=Callback(),
         say=lambda text: None,
         stop=stop,
-        checkpoints=checkpoint_folder(folder, components.config.model, components.dataset),
+        checkpoints=checkpoint_folder(folder, setup.config.model, setup.dataset),
         forecast=Path(places.forecast),
         resume=places.resume,
         team=ranks.team,
     )
-    outcome = fit_and_test(components, context)
+    outcome = fit_and_test(setup, context)
     if outcome.result.interrupted:
         raise Interrupted("", stop.exit_code, stop.received)
     return outcome

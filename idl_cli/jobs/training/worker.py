@@ -29,8 +29,8 @@ def _train(folder: Path, channel: WorkerChannel) -> None:
     import torch
 
     from idl_cli.config.train_config import train_config
-    from idl_cli.jobs.training.components import build_components
     from idl_cli.jobs.training.fit_and_test import TrainingContext, fit_and_test
+    from idl_cli.jobs.training.setup import set_up_training
     from idl_cli.processes.ranks import process_group
     from idl_cli.processes.stop_signals import StopSignals
     from idl_cli.record.checkpoints import checkpoint_folder, resumed_checkpoint
@@ -47,7 +47,7 @@ def _train(folder: Path, channel: WorkerChannel) -> None:
         checkpoints = Path(job["checkpoints"])
         trained = resumed_checkpoint(checkpoints) if job["resume"] else None
         names = class_names_of(checkpoints.parent) if trained else None
-        components = build_components(
+        setup = set_up_training(
             config, device, lambda what, done, total: None, trained, class_names=names
         )
         first = team.rank == 0
@@ -55,11 +55,11 @@ def _train(folder: Path, channel: WorkerChannel) -> None:
             callback=SendingCallback(channel) if first else Callback(),
             say=channel.say if first else lambda text: None,
             stop=lambda: stop() or (first and asked.exists()),
-            checkpoints=checkpoint_folder(checkpoints, config.model, components.dataset),
+            checkpoints=checkpoint_folder(checkpoints, config.model, setup.dataset),
             forecast=Path(job["forecast"]),
             resume=job["resume"],
             team=team,
         )
-        outcome = fit_and_test(components, context)
+        outcome = fit_and_test(setup, context)
         if first:
             channel.send("outcome", outcome=asdict(outcome))

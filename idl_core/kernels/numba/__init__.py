@@ -1,6 +1,5 @@
 """Affine equilibria on the CPU in one compiled call, for small matrices: what the programs take.
 
 `programs/` is what numba (the extra `idl[fast]`) compiles; the other files give it the memory of
-tensors. Where a solve would take many iterations, or meets something that is not finite, it is
-left to the solvers in torch.
+tensors.
 """

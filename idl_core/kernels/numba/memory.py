@@ -20,8 +20,8 @@ def addressable(x: Tensor) -> bool:
         and x.is_cpu
         and x.layout is torch.strided
         and not (x.is_neg() or x.is_conj())
-        and not torch._C._functorch.is_functorch_wrapped_tensor(x)  # type: ignore[attr-defined]
-        and not torch._is_functional_tensor(x)  # type: ignore[attr-defined]
+        and not torch._C._functorch.is_functorch_wrapped_tensor(x)
+        and not torch._is_functional_tensor(x)
         and not x._is_zerotensor()
         and (x.data_ptr() != 0 or not x.numel())
     )
@@ -30,10 +30,7 @@ def addressable(x: Tensor) -> bool:
 def is_watched() -> bool:
     """Whether something looks at each operation of torch, or takes its place: a dispatch mode
     (FakeTensorMode, MemTracker, a counter of flops), a trace. Compiled code would hide from it."""
-    return (
-        torch._C._len_torch_dispatch_stack() > 0  # type: ignore[attr-defined]
-        or torch._C._get_tracing_state() is not None
-    )
+    return torch._C._len_torch_dispatch_stack() > 0 or torch._C._get_tracing_state() is not None
 
 
 def array(x: Tensor) -> np.ndarray:

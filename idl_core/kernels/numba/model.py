@@ -1,21 +1,22 @@
-"""Passes through a whole implicit model by numba's programs, and by torch where they give up."""
+"""Passes through a whole implicit model by numba's programs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from types import ModuleType
 
 import torch
 from torch import Tensor
 
 from idl_core.equilibrium.solution import Solution, SolveStats, warn_unreachable
-from idl_core.equilibrium.solvers import Picard, Solver
+from idl_core.equilibrium.solvers import Picard
 from idl_core.kernels.numba import support
 from idl_core.kernels.numba.programs import ROWS, TILE_BYTES
-from idl_core.kernels.numba.support import below, limits, programs
-from idl_core.kernels.problem import Affine, Found, Method, Model, Pass
+from idl_core.kernels.numba.support import limits, phi, programs
+from idl_core.kernels.problem import Method, Model, Pass
 
-Solve = Callable[[Affine, Tensor, Tensor | None, Method], Found]
-SolveAdjoint = Callable[[Affine, Tensor, Tensor, Solver, int | None], Found]
+# Samples up to which programs for single samples are faster than those for tiles, which compute all
+# lanes of one: while A is in the second-level cache, and beyond.
+_FEW, _FEW_OF_LARGE = 4, 2
 
 
 def obstacle(model: Model, U: Tensor, X0: Tensor | None, method: Method) -> str | None:
@@ -32,65 +33,19 @@ def obstacle(model: Model, U: Tensor, X0: Tensor | None, method: Method) -> str 
         (model.D, (q, p)),
     )
     solvers = method.solver, method.adjoint_solver
-    return support.obstacle(method.activation, solvers, expected)
+    smooth = U.dtype is torch.float32 or (model.right is None and _are_few(m, n))
+    return support.obstacle(method.activation, solvers, expected, smooth)
 
 
 def forward(
-    model: Model, U: Tensor, X0: Tensor | None, method: Method, otherwise: Solve
-) -> tuple[Pass, Tensor, bool]:
-    """Ŷ = X Cᵀ + U Dᵀ at X = φ(X Aᵀ + U Bᵀ); `otherwise` solves what is slow or not finite.
+    model: Model, U: Tensor, X0: Tensor | None, method: Method
+) -> tuple[Pass, Tensor, Tensor | None]:
+    """Ŷ = X Cᵀ + U Dᵀ (m, q) at X = φ(X Aᵀ + U Bᵀ), from X0 (m, n) or φ(U Bᵀ).
 
     Returns:
-        The pass, Ŷ (m, q), and whether the programs have found it.
+        the pass, Ŷ, and what `backward` finds φ' from where it is not a function of φ.
     """
-    model, batch = model.contiguous(), U.contiguous()
-    found, Y, driven = _forward(model, batch, X0, method)
-    if found.solution is not None:
-        return found, Y, True
-    Z, DU = _drives(driven, len(U), *model.C.shape[::-1])
-    found = _as_pass(otherwise(model.A, Z, X0, method))
-    return found, torch.addmm(DU, found.states, model.C.T), False
-
-
-def backward(
-    model: Model,
-    U: Tensor,
-    known: Pass,
-    grad: Tensor,
-    method: Method,
-    otherwise: SolveAdjoint,
-    by_programs: bool,
-) -> tuple[Pass, Model]:
-    """The adjoint solution V for the gradient of Ŷ (m, q), and the gradients of the matrices.
-
-    Args:
-        known: the forward pass.
-        by_programs: whether they found it; else they would be as slow now.
-    """
-    model, batch, solution = model.contiguous(), U.contiguous(), None
-    assert known.solution is not None
-    if by_programs:
-        found, sums = _backward(model, batch, known, grad, method)
-        solution = found.solution
-    if solution is None:
-        slope = method.activation.dphi_of_output
-        assert slope is not None
-        solver, pulled = method.adjoint_solver, grad @ model.C
-        expected = known.solution.common_iterations
-        found = _as_pass(otherwise(model.A, slope(known.states), pulled, solver, expected))
-        sums = _gradients(model, batch, known, found, grad)
-    return found, sums
-
-
-def _as_pass(found: Found) -> Pass:
-    inner = None if found.inner is None else found.inner.T.contiguous()
-    return Pass(found.states.contiguous(), inner, found.solution)
-
-
-def _forward(
-    of: Model, U: Tensor, X0: Tensor | None, method: Method
-) -> tuple[Pass, Tensor, Tensor]:
-    """By the programs: the pass; Ŷ (m, q), known where it has a solution; tiles of B U and D U."""
+    of, U = model.contiguous(), U.contiguous()
     solver = method.solver
     assert isinstance(solver, Picard)
     m, _, n, q, r, _ = sizes = _sizes(of, U)
@@ -99,65 +54,62 @@ def _forward(
     X, figures, Y = U.new_empty(m, n), U.new_empty(3, m), U.new_empty(m, q)
     inner = U.new_empty(r, m) if r else None
     start = None if X0 is None else X0.contiguous()
-    how = programs().model.forward(
+    how = _programs(m, n, r).forward(
         _addresses(of),
         _addresses((U, start)),
         _addresses((driven, X, inner, figures, Y)),
         sizes,
-        limits(solver, below(method.activation), U.dtype, relative=False),
+        limits(solver, phi(method.activation), U.dtype, relative=False),
         torch.get_num_threads(),
     )
     if how == _WITHIN_ROUNDING:
         warn_unreachable(solver.tol, U.dtype, float(X.abs().max()))
-    solution = Solution(X, SolveStats(*figures.unbind()), solver.tol, False, True) if how else None
-    return Pass(X, inner, solution), Y, driven
+    solution = Solution(X, SolveStats(*figures.unbind()), solver.tol, False, how > 0)
+    kept = driven if method.activation.dphi_of_output is None else None
+    return Pass(X, inner, solution), Y, kept
 
 
-def _drives(driven: Tensor, m: int, n: int, q: int) -> tuple[Tensor, Tensor]:
-    """B U (m, n) and D U (m, q) from the tiles of them."""
-    samples = driven.transpose(1, 2).flatten(0, 1)[:m]
-    return samples[:, :n], samples[:, _filled(n) : _filled(n) + q]
-
-
-def _backward(
-    of: Model, U: Tensor, known: Pass, grad: Tensor, method: Method
+def backward(
+    model: Model,
+    U: Tensor,
+    known: Pass,
+    driven: Tensor | None,
+    grad: Tensor,
+    method: Method,
 ) -> tuple[Pass, Model]:
-    """By the programs: V = φ'(X) ∘ (V A + grad C), and the gradients of the matrices, known where
-    it has a solution."""
+    """The adjoint solution V for the gradient of Ŷ (m, q), and the gradients of the matrices.
+
+    Args:
+        known, driven: of the forward pass.
+    """
+    of, U = model.contiguous(), U.contiguous()
     solver = method.adjoint_solver
     assert isinstance(solver, Picard)
     m, _, n, q, r, _ = sizes = _sizes(of, U)
     grad = grad.contiguous()
     V, rows, figures = U.new_empty(n + q, m), U.new_empty(m, n), U.new_empty(3, m)
     inner, gradients = U.new_empty(r, m) if r else None, _room_for_gradients(of)
-    how = programs().model.backward(
+    how = _programs(m, n, r).backward(
         _addresses(of),
-        _addresses((U, known.states, known.inner, grad)),
+        _addresses((U, known.states, known.inner, grad, driven)),
         _addresses((V, rows, inner, figures)),
         _addresses(gradients),
         sizes,
-        limits(solver, 1.0, U.dtype, relative=True),
-        below(method.activation),
+        limits(solver, (-1, 1.0), U.dtype, relative=True),
+        limits(solver, phi(method.activation), U.dtype, relative=True).phi,
         torch.get_num_threads(),
     )
-    solution = (
-        Solution(rows, SolveStats(*figures.unbind()), solver.tol, True, True) if how else None
-    )
+    solution = Solution(rows, SolveStats(*figures.unbind()), solver.tol, True, how > 0)
     return Pass(rows, inner, solution), _as_matrices(gradients)
 
 
-def _gradients(of: Model, U: Tensor, known: Pass, found: Pass, grad: Tensor) -> Model:
-    """Those of the matrices, from a forward pass and a backward pass that torch has done."""
-    V, room = torch.cat((found.states, grad), 1).T.contiguous(), _room_for_gradients(of)
-    programs().model.sum_up(
-        _addresses((U, known.states, known.inner)),
-        _addresses((V, found.states, found.inner)),
-        _addresses(room),
-        _sizes(of, U),
-        limits(Picard(), 1.0, U.dtype, relative=True).tol,
-        torch.get_num_threads(),
-    )
-    return _as_matrices(room)
+def _programs(m: int, n: int, r: int) -> ModuleType:
+    """What solves for m samples."""
+    return programs().samples if not r and _are_few(m, n) else programs().model
+
+
+def _are_few(m: int, n: int) -> bool:
+    return m <= (_FEW if n * n <= 1 << 18 else _FEW_OF_LARGE)
 
 
 _WITHIN_ROUNDING = 2  # how a solve of compiled functions has ended; 0: it has failed

@@ -1,4 +1,4 @@
-"""A sequence of equilibria by numba's programs; None is where they cannot solve it."""
+"""A sequence of equilibria by numba's programs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from idl_core.equilibrium.solution import Solution, SolveStats
 from idl_core.equilibrium.solvers import Picard, Solver
 from idl_core.kernels.numba import support
 from idl_core.kernels.numba.memory import array
-from idl_core.kernels.numba.support import below, limits, programs
+from idl_core.kernels.numba.support import limits, phi, programs
 from idl_core.kernels.problem import Sequence
 
 
@@ -51,19 +51,18 @@ class SolvedSequence:
         return self._solution
 
 
-def solve(sequence: Sequence, solver: Solver) -> SolvedSequence | None:
+def solve(sequence: Sequence, solver: Solver) -> SolvedSequence:
     """All steps; of an adjoint each sample in units of its largest drive so far."""
     assert isinstance(solver, Picard)
     (steps, _, m), (n, rest) = sequence.inputs.shape, sequence.into_drive.shape
     like, relative = sequence.inputs, sequence.is_adjoint
     slots, figures = like.new_empty(steps, n + rest, m), like.new_zeros(3, m)
     outcome = programs().sequence.Outcome(slots.numpy(), figures.numpy())
-    bounds = limits(solver, below(sequence.finish), like.dtype, relative)
+    bounds = limits(solver, phi(sequence.finish), like.dtype, relative)
     given = _arrays(sequence)
-    if not programs().sequence.solve(given, bounds, outcome, torch.get_num_threads()):
-        return None
+    converged = programs().sequence.solve(given, bounds, outcome, torch.get_num_threads())
     stats, state = SolveStats(*figures.unbind()), slots[-1, :n].T.clone()
-    return SolvedSequence(sequence, slots, Solution(state, stats, solver.tol, relative, True))
+    return SolvedSequence(sequence, slots, Solution(state, stats, solver.tol, relative, converged))
 
 
 def recall(sequence: Sequence, X: Tensor) -> Tensor:

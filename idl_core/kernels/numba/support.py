@@ -14,9 +14,7 @@ from idl_core.activations import Activation
 from idl_core.equilibrium.solution import ROUNDING_UNITS
 from idl_core.equilibrium.solvers import Picard, Solver
 from idl_core.kernels.numba.memory import addressable, is_watched
-
-# Iterations beyond which acceleration is worth its overhead.
-_SLOW = 64
+from idl_core.kernels.numba.programs import SMOOTH
 
 Finish = Activation | Tensor
 """What follows an affine map: φ, or the slopes that stand for it in an adjoint."""
@@ -27,10 +25,18 @@ Expected = tuple[tuple[Tensor | None, tuple[int, ...]], ...]
 NUMBERS = {torch.float32: np.float32, torch.float64: np.float64}
 
 
-def obstacle(finish: Finish, solvers: tuple[Solver, ...], expected: Expected) -> str | None:
-    """Why the programs cannot solve with these; None where they can."""
+def obstacle(
+    finish: Finish, solvers: tuple[Solver, ...], expected: Expected, smooth: bool = False
+) -> str | None:
+    """Why the programs cannot solve with these; None where they can.
+
+    smooth: whether φ may be one of `SMOOTH`
+    """
     if not isinstance(finish, Tensor) and finish.negative_slope is None:
-        return f"{finish.name or 'the activation'} has no numba form"
+        if finish.name not in SMOOTH:
+            return f"{finish.name or 'the activation'} has no numba form"
+        if not smooth:
+            return f"of {finish.name} it takes whole models alone, in float32 or of few samples"
     for solver in solvers:
         if not isinstance(solver, Picard):
             return f"it is a Picard iteration, and the solver is {type(solver).__name__}"
@@ -66,29 +72,31 @@ class _Programs(NamedTuple):
     dense: ModuleType
     model: ModuleType
     norm: ModuleType
+    samples: ModuleType
 
 
 @cache
 def programs() -> _Programs:
     """What needs numba, imported when it is first used."""
-    from idl_core.kernels.numba.programs import dense, model, norm, picard, sequence
+    from idl_core.kernels.numba.programs import dense, model, norm, picard, samples, sequence
 
-    return _Programs(picard, sequence, dense, model, norm)
+    return _Programs(picard, sequence, dense, model, norm, samples)
 
 
-def below(finish: Finish) -> float:
-    """The slope below zero of what follows an affine map."""
-    slope = 1.0 if isinstance(finish, Tensor) else finish.negative_slope
-    assert slope is not None
-    return slope
+def phi(finish: Finish) -> tuple[int, float]:
+    """What the programs know φ by: -1 and its slope below zero, or its place in `SMOOTH` and 0."""
+    if isinstance(finish, Tensor):
+        return -1, 1.0
+    if finish.negative_slope is not None:
+        return -1, finish.negative_slope
+    return SMOOTH.index(str(finish.name)), 0.0
 
 
 @cache
-def limits(solver: Picard, below: float, dtype: torch.dtype, relative: bool) -> Any:
+def limits(solver: Picard, phi: tuple[int, float], dtype: torch.dtype, relative: bool) -> Any:
     """How the programs iterate, in numbers of the arrays' type."""
     number = NUMBERS[dtype]
     rounding = ROUNDING_UNITS * torch.finfo(dtype).eps
-    most = min(solver.max_iter, _SLOW)
-    return programs().picard.Limits(
-        number(solver.tol), relative, number(rounding), most, number(below)
-    )
+    known = phi[0], number(phi[1])
+    given = number(solver.tol), relative, number(rounding), solver.max_iter, known
+    return programs().picard.Limits(*given, solver.then is not None)

@@ -1,6 +1,6 @@
 """The dense affine equilibrium X = φ(X Aᵀ + Z) and its adjoint, in torch.
 
-The solver iterates in place: one fused product-and-sum and one in-place φ an iteration.
+The solver iterates in place: one product-and-sum and one in-place φ an iteration.
 """
 
 from __future__ import annotations

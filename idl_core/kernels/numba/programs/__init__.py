@@ -13,3 +13,6 @@ TILE_BYTES = 64
 """Of a row of a tile, which has a feature of 16 samples in float32, of 8 in float64."""
 ROWS = 4
 """Rows of a product that are summed up at once: 4 x 64 bytes is half of the registers of AVX2."""
+SMOOTH = ("tanh", "sigmoid", "silu", "gelu")
+"""Activations that programs for whole models know, in float32 or for few samples, beside those that
+are linear above and below zero. They are known by their places here, the others by -1."""

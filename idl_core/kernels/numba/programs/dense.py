@@ -8,9 +8,17 @@ import numpy as np
 
 from idl_core.kernels.numba.programs import TILE_BYTES
 from idl_core.kernels.numba.programs.compiled import compiled
-from idl_core.kernels.numba.programs.picard import FIRST, Limits, record, settle
+from idl_core.kernels.numba.programs.picard import (
+    FIRST,
+    Limits,
+    begin,
+    note,
+    of_tiles,
+    room_for_history,
+    settle,
+)
 from idl_core.kernels.numba.programs.team import in_team
-from idl_core.kernels.numba.programs.tiles import affine_then, filled, load, store, strided
+from idl_core.kernels.numba.programs.tiles import filled, is_turned_once, load, store, strided, turn
 
 
 @compiled()
@@ -22,19 +30,19 @@ def solve(
     start: Any,
     limits: Limits,
     X: Any,
-    changes: Any,
-    counts: Any,
+    figures: Any,
     threads: int,
 ) -> None:
     """Solve for X (n, m).
 
     A: contiguous; Aᵀ where it is `turned`
     Z, slopes, start: (n, m); without slopes they are 1, without a start it is slope ∘ φ(Z)
-    changes (n, m), counts (m,): what the last iteration changed, and how many there were, 0 where
-        they do not converge
+    figures (3, m): of each sample the residual, the bound on it, and how many iterations there were
     """
     At = strided(A) if turned else strided(A.T)
-    in_team(_solve_tiles, (At, Z, slopes, start, limits, X, changes, counts), threads)
+    if turned and is_turned_once(len(A), -(-Z.shape[1] * A.itemsize // TILE_BYTES), threads):
+        At = strided(turn(A, threads).T)
+    in_team(_solve_tiles, (At, Z, slopes, start, limits, X, figures), threads)
 
 
 @compiled()
@@ -45,15 +53,14 @@ def _solve_tiles(
     start: Any,
     limits: Limits,
     X: Any,
-    changes: Any,
-    counts: Any,
+    figures: Any,
     number: int,
     of: int,
 ) -> None:
     m, rows, lanes, dtype = X.shape[1], filled(len(X)), TILE_BYTES // X.itemsize, X.dtype
     x, before = np.zeros((rows, lanes), dtype), np.zeros((rows, lanes), dtype)
-    drive, change = np.zeros((rows, lanes), dtype), np.zeros((rows, lanes), dtype)
-    slope, nothing = np.ones((rows, lanes), dtype), At[:, :0]
+    drive, slope = np.zeros((rows, lanes), dtype), np.ones((rows, lanes), dtype)
+    history, nothing = room_for_history(rows, x), At[:, :0]
     for first in range(number * lanes, m, of * lanes):
         load(Z, first, drive)
         if len(slopes):
@@ -61,12 +68,9 @@ def _solve_tiles(
         if len(start):
             load(start, first, x)
         else:
-            affine_then(At[:0], before, drive, limits.below, slope, x)
-        count, x, before = settle(nothing, At, drive, slope, limits, limits.tol, FIRST, x, before)
-        if not count:
-            return
-        counts[first : first + lanes] = count
-        change[:] = 0
-        record(x, before, change)
+            begin(drive, limits.phi, slope, x)
+        count, x, before, ended = settle(
+            of_tiles(nothing, At), drive, slope, limits, limits.tol, FIRST, x, before, history
+        )
+        note(ended, count, figures, first)
         store(x, X, first)
-        store(change, changes, first)

@@ -14,19 +14,30 @@ import numpy as np
 from idl_core.kernels.numba.programs import ROWS, TILE_BYTES
 from idl_core.kernels.numba.programs.addresses import at
 from idl_core.kernels.numba.programs.compiled import compiled
-from idl_core.kernels.numba.programs.picard import FIRST, Limits, look, settle
+from idl_core.kernels.numba.programs.picard import (
+    FIRST,
+    Limits,
+    begin,
+    linear_image,
+    note,
+    of_tiles,
+    room_for_history,
+    settle,
+)
+from idl_core.kernels.numba.programs.smooth import slope_of_tile
 from idl_core.kernels.numba.programs.team import in_team
 from idl_core.kernels.numba.programs.tiles import (
     add_product,
     affine,
-    affine_then,
     filled,
+    is_turned_once,
     load,
     load_samples,
     product,
     store,
     store_samples,
     strided,
+    turn,
 )
 from idl_core.kernels.numba.programs.units import divide, grow, multiply
 
@@ -42,7 +53,7 @@ _START = np.int64(0)
 
 @compiled()
 def forward(matrices: Any, batch: Any, found: Any, sizes: Any, limits: Limits, threads: int) -> int:
-    """Solve for X and form Y; returns how it ended, as `ended`. Where it failed, Y is not known.
+    """Solve for X and form Y; returns how it ended, as `ended`.
 
     matrices: left, right, B, C and D
     batch: U, and X to start from, which may be 0 for φ(B U)
@@ -63,7 +74,6 @@ def forward(matrices: Any, batch: Any, found: Any, sizes: Any, limits: Limits, t
     X, inner = at(found[1], (m, n), limits.tol), at(found[2], (r, m), limits.tol)
     figures, Y = at(found[3], (3, m), limits.tol), at(found[4], (m, q), limits.tol)
     in_team(_drive_tiles, (B, D, U, driven), threads)
-    figures[2] = 0
     given = (left, right, C, start, limits, driven)
     in_team(_solve_tiles, (given, (X, inner, figures, Y)), threads)
     return ended(figures, limits.tol)
@@ -77,23 +87,24 @@ def backward(
     gradients: Any,
     sizes: Any,
     limits: Limits,
-    below: Any,
+    phi: Any,
     threads: int,
 ) -> int:
     """Solve V = φ'(X) ∘ (Aᵀ V + Cᵀ grad) and form the gradients of the matrices.
 
-    The tolerance of a sample is in units of the power of two at or below the largest entry of its
-    Cᵀ grad, as its figures are. Where the solve failed the gradients are not known.
+    Each sample is solved, and its figures are, in units of the power of two at or below the largest
+    entry of its Cᵀ grad.
 
-    batch: U, X, the product of X and right (r, m), and grad (m, q), the gradient of Y
+    batch: U, X, the product of X and right (r, m), grad (m, q), the gradient of Y, and the tiles of
+        B U and D U that `forward` wrote, or 0 where φ' is a function of φ
     found: what is written
         V and grad, samples last (n + q, m)
         V (m, n)
         the product of V and left, samples last (r, m)
         figures (3, m), as of `forward`
     gradients: those of the matrices are written there, of low rank transposed (r, n)
-    limits: of a linear equilibrium: their `below` is 1
-    below: slope of φ below zero
+    limits: of a linear equilibrium: their `phi` is (-1, 1)
+    phi: as in the limits of the forward pass
     Returns: how the solve ended
     """
     m, _, n, q, r, _ = sizes
@@ -105,13 +116,18 @@ def backward(
     lanes = TILE_BYTES // X.itemsize
     driven = np.empty((-(-m // lanes), filled(n), lanes), X.dtype)
     in_team(_pull_tiles, (C, grad, driven, V), threads)
-    figures[2] = 0
-    given = (left, right, X, limits, below, driven)
+    first, then, factor = right, left, left[:, :r]
+    if r:
+        first, then = left, right.T
+    elif is_turned_once(n, len(driven), threads):
+        then = strided(turn(left, threads).T)
+    adjoint, forward = of_tiles(first, then), of_tiles(right, left.T)
+    kept = (len(driven) if batch[4] else 0, filled(n) + filled(q), lanes)
+    arguments = at(batch[4], kept, limits.tol)
+    given = (adjoint, forward, arguments, factor, X, limits, phi, driven)
     in_team(_adjoint_tiles, (given, (V, rows, inner, figures)), threads)
-    how = ended(figures, limits.tol)
-    if how:
-        sum_up(batch, found, gradients, sizes, limits.tol, threads)
-    return how
+    sum_up(batch, found, gradients, sizes, limits.tol, threads)
+    return ended(figures, limits.tol)
 
 
 @compiled()
@@ -145,7 +161,7 @@ def ended(figures: Any, tol: Any) -> int:
     or, where that is larger, within the rounding error of the number format."""
     how = 1
     for s in range(figures.shape[1]):
-        if not figures[2, s]:
+        if not figures[0, s] <= figures[1, s]:
             return 0
         if figures[0, s] > tol:
             how = 2
@@ -195,26 +211,24 @@ def _drive_tiles(B: Any, D: Any, U: Any, driven: Any, number: int, of: int) -> N
 
 @compiled()
 def _solve_tiles(given: Any, found: Any, number: int, of: int) -> None:
-    """The equilibria of the tiles `driven`, and what is read out of them.
-
-    driven is not written to: where a tile fails, torch solves all of them anew from it.
-    """
+    """The equilibria of the tiles `driven`, and what is read out of them."""
     left, right, C, start, limits, driven = given
     X, inner, figures, Y = found
     (_, n), lanes, dtype = X.shape, driven.shape[2], driven.dtype
     rows = filled(n)
     x, before = np.zeros((rows, lanes), dtype), np.zeros((rows, lanes), dtype)
     slope, y = np.ones((rows, lanes), dtype), np.zeros((filled(len(C)), lanes), dtype)
+    history = room_for_history(rows, x)
     for t in range(number, len(driven), of):
         first, drive, of_D = t * lanes, driven[t, :rows], driven[t, rows:]
         if len(start):
             load_samples(start, first, x)
         else:
-            affine_then(left[:, :0].T, before, drive, limits.below, slope, x)
-        count, x, before = settle(right, left.T, drive, slope, limits, limits.tol, FIRST, x, before)
-        if not count:
-            return
-        _note(x, before, count, limits.tol, limits.rounding, figures, first)
+            begin(drive, limits.phi, slope, x)
+        count, x, before, ended = settle(
+            of_tiles(right, left.T), drive, slope, limits, limits.tol, FIRST, x, before, history
+        )
+        note(ended, count, figures, first)
         _note_inner(right, x, inner, first)
         store_samples(x, X, first)
         affine(C.T, x, of_D, y)
@@ -234,48 +248,37 @@ def _pull_tiles(C: Any, grad: Any, driven: Any, V: Any, number: int, of: int) ->
 
 @compiled()
 def _adjoint_tiles(given: Any, found: Any, number: int, of: int) -> None:
-    """The adjoint equilibria of the tiles `driven`."""
-    left, right, X, limits, below, driven = given
-    V, samples, inner, figures = found
+    """The adjoint equilibria of the tiles `driven`. In units of each sample no square in them is
+    too large or too small for the number format."""
+    adjoint, forward, arguments, factor, X, limits, phi, driven = given
+    V, samples, products, figures = found
     (_, n), lanes, dtype = X.shape, driven.shape[2], driven.dtype
-    rows, rank = filled(n), right.shape[1]
+    rows = filled(n)
     x, before = np.zeros((rows, lanes), dtype), np.zeros((rows, lanes), dtype)
-    slope, units = np.zeros((rows, lanes), dtype), np.ones(lanes, dtype)
-    tol = limits.tol
+    slope, history = np.zeros((rows, lanes), dtype), room_for_history(rows, x)
+    units = np.ones(lanes, dtype)
     for t in range(number, len(driven), of):
         first, drive = t * lanes, driven[t]
+        load_samples(X, first, x)
+        if phi[0] < 0:
+            for i in range(n):
+                for s in range(lanes):
+                    slope[i, s] = 1 if x[i, s] > 0 else phi[1]
+        else:
+            if len(arguments):
+                linear_image(forward, arguments[t, :rows], x, slope)
+            slope_of_tile(slope, x, phi[0])
         grow(np.zeros(lanes, dtype), units, drive)
         divide(drive, units)
-        load_samples(X, first, x)
-        for i in range(n):
-            for s in range(lanes):
-                slope[i, s] = 1 if x[i, s] > 0 else below
-        affine_then(left[:0], before, drive, limits.below, slope, x)
-        if rank:
-            count, x, before = settle(left, right.T, drive, slope, limits, tol, FIRST, x, before)
-        else:
-            count, x, before = settle(right, left, drive, slope, limits, tol, FIRST, x, before)
-        if not count:
-            return
-        _note(x, before, count, tol, limits.rounding, figures, first)
+        begin(drive, limits.phi, slope, x)
+        count, x, before, ended = settle(
+            adjoint, drive, slope, limits, limits.tol, FIRST, x, before, history
+        )
+        note(ended, count, figures, first)
         multiply(x, units)
-        _note_inner(left[:, :rank], x, inner, first)
+        _note_inner(factor, x, products, first)
         store(x, V[:n], first)
         store_samples(x, samples, first)
-
-
-@compiled()
-def _note(
-    x: Any, before: Any, count: int, tol: Any, rounding: Any, figures: Any, first: int
-) -> None:
-    """Write down the figures of a tile's samples, the first of which has that number."""
-    lanes = TILE_BYTES // x.itemsize  # known to the compiler, unlike the tile's shape
-    looks = np.zeros((2, lanes), x.dtype)
-    look(x, before, looks)
-    for s in range(min(lanes, figures.shape[1] - first)):
-        figures[0, first + s] = looks[0, s]
-        figures[1, first + s] = max(tol, rounding * looks[1, s])
-        figures[2, first + s] = count
 
 
 @compiled()
@@ -294,14 +297,14 @@ def _outer_tiles(W: Any, source: Any, upper: Any, lower: Any, number: int, of: i
     tiles = -(-p // lanes)
     end = (number + 1) * tiles // of
     room = np.zeros((_TILES, min(m, _DEPTH), lanes), source.dtype)
-    for begin in range(number * tiles // of, end, _TILES):
-        x = room[: min(_TILES, end - begin)]
+    for left in range(number * tiles // of, end, _TILES):
+        x = room[: min(_TILES, end - left)]
         for k in range(0, max(m, 1), _DEPTH):  # once at least: the sum of no samples is 0
             some, weights = source[k : k + _DEPTH], W[:, k : k + _DEPTH]
             for t in range(len(x)):
-                load(some, (begin + t) * lanes, x[t])
-            _add_panels(weights[:n], x, upper, begin * lanes, k > 0)
-            _add_panels(weights[n:], x, lower, begin * lanes, k > 0)
+                load(some, (left + t) * lanes, x[t])
+            _add_panels(weights[:n], x, upper, left * lanes, k > 0)
+            _add_panels(weights[n:], x, lower, left * lanes, k > 0)
 
 
 @compiled()

@@ -34,7 +34,8 @@ def columns_within(address: int, shape: Any, radius: float, like: Any) -> bool:
 # In any order: in the one that is written it cannot be summed up by vectors.
 @compiled(fastmath={"reassoc"})
 def _sum(row: Any) -> Any:
+    # By index: what iterates over the entries themselves is not summed up by vectors either.
     total = row.dtype.type(0)
-    for value in row:
-        total += abs(value)
+    for j in range(row.size):
+        total += abs(row[j])
     return total

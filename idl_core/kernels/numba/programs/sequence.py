@@ -11,7 +11,14 @@ import numpy as np
 
 from idl_core.kernels.numba.programs import TILE_BYTES
 from idl_core.kernels.numba.programs.compiled import compiled
-from idl_core.kernels.numba.programs.picard import FIRST, Limits, look, settle
+from idl_core.kernels.numba.programs.picard import (
+    FIRST,
+    Ended,
+    Limits,
+    of_tiles,
+    room_for_history,
+    settle,
+)
 from idl_core.kernels.numba.programs.team import in_team
 from idl_core.kernels.numba.programs.tiles import affine, filled, load, store, strided
 from idl_core.kernels.numba.programs.units import divide, grow, multiply
@@ -45,9 +52,9 @@ class Outcome(NamedTuple):
     """What a sequence did.
 
     slots: state, carry and input of all steps (steps, n + k + p, m)
-    figures: of each sample (3, m): the largest residual of a step, the bound on it, and the most
-        iterations of a step; 0 where one did not converge. Where the tolerance is relative, they
-        are in units of the power of two at or below the sample's largest drive so far
+    figures: of each sample (3, m): the largest residual of a step, of those above their bound if
+        there are such, the bound on it, and the most iterations of a step. Where the tolerance is
+        relative, they are in units of the power of two at or below its largest drive so far
     """
 
     slots: Any
@@ -56,9 +63,12 @@ class Outcome(NamedTuple):
 
 @compiled()
 def solve(given: Arrays, limits: Limits, outcome: Outcome, threads: int) -> bool:
-    """Solve a sequence; whether all steps converged. Where some have not, nothing is known."""
+    """Solve a sequence; whether all steps converged."""
     in_team(_solve_tiles, (given, limits, outcome), threads)
-    return outcome.figures[2].all()
+    for s in range(outcome.figures.shape[1]):
+        if not outcome.figures[0, s] <= outcome.figures[1, s]:
+            return False
+    return True
 
 
 @compiled()
@@ -83,13 +93,13 @@ def _solve_tile(given: Arrays, limits: Limits, outcome: Outcome, tile: int) -> N
     rows, carry_rows = filled(given.outer.shape[1]), filled(given.from_state.shape[1])
     x, before = np.zeros((rows, lanes), dtype), np.zeros((rows, lanes), dtype)
     drive, slope = np.zeros((rows, lanes), dtype), np.ones((rows, lanes), dtype)
-    figures, looks = np.zeros((3, lanes), dtype), np.zeros((2, lanes), dtype)
+    figures, history = np.zeros((3, lanes), dtype), room_for_history(rows, x)
     carry, rest = np.zeros((carry_rows, lanes), dtype), np.zeros((k + p, lanes), dtype)
     zeros = np.zeros((max(rows, carry_rows), lanes), dtype)
-    inner, outer = strided(given.inner), strided(given.outer)
+    of = of_tiles(strided(given.inner), strided(given.outer))
     load(given.first_carry, first, carry)
     sizes, units = np.zeros(lanes, dtype), np.ones(lanes, dtype)
-    tol, expected, most = limits.tol, FIRST, 0
+    expected, most = FIRST, 0
     for j in range(steps):
         if j > 0:
             if len(given.added):
@@ -107,14 +117,13 @@ def _solve_tile(given: Arrays, limits: Limits, outcome: Outcome, tile: int) -> N
             divide(x, units)
         if len(given.slopes):
             load(given.slopes[j], first, slope)
-        count, x, before = settle(inner, outer, drive, slope, limits, tol, expected, x, before)
-        if not count:
-            return
+        count, x, before, ended = settle(
+            of, drive, slope, limits, limits.tol, expected, x, before, history
+        )
         # One that is met where it is first measured may have been met before.
         expected = count - 1 if count == expected else count
         most = max(most, count)
-        look(x[:n], before[:n], looks)  # below is what fills four rows up
-        _keep_the_worse(looks, tol, limits.rounding, figures)
+        _keep_the_worse(ended, figures)
         if limits.relative:
             multiply(x, units)
         store(x, slots[j, :n], first)
@@ -124,11 +133,13 @@ def _solve_tile(given: Arrays, limits: Limits, outcome: Outcome, tile: int) -> N
 
 
 @compiled()
-def _keep_the_worse(looks: Any, tol: Any, rounding: Any, figures: Any) -> None:
-    """figures = the residual and the bound of each sample, where that residual is larger."""
-    for s in range(TILE_BYTES // looks.itemsize):
-        if looks[0, s] >= figures[0, s]:
-            figures[0, s], figures[1, s] = looks[0, s], max(tol, rounding * looks[1, s])
+def _keep_the_worse(ended: Ended, figures: Any) -> None:
+    """figures = the residual and the bound of each sample, where those are worse."""
+    for s in range(TILE_BYTES // figures.itemsize):
+        if not figures[0, s] <= figures[1, s]:
+            continue  # it has failed before
+        if not (ended.residual[s] <= ended.bound[s] and ended.residual[s] < figures[0, s]):
+            figures[0, s], figures[1, s] = ended.residual[s], ended.bound[s]
 
 
 @compiled()

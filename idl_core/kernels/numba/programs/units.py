@@ -8,23 +8,28 @@ from typing import Any
 from idl_core.kernels.numba.programs import TILE_BYTES
 from idl_core.kernels.numba.programs.compiled import compiled
 
-# Below, an inverse would overflow in float32.
-_LOWEST = -126
+# Exponents of the powers of two of which inverses are within float32.
+_WIDEST = 126
+
+
+@compiled()
+def unit_of(size: Any) -> float:
+    """The power of two at or below a size; 1 for 0 and for what is not finite."""
+    if not 0 < size < math.inf:
+        return 1.0
+    return math.ldexp(1.0, min(max(math.frexp(size)[1] - 1, -_WIDEST), _WIDEST))
 
 
 @compiled()
 def grow(sizes: Any, units: Any, x: Any) -> None:
     """sizes (lanes,) become the largest magnitudes so far of the samples of the tile x, and units
-    (lanes,) the powers of two at or below them; 1 for a size of 0 or one that is not finite."""
+    (lanes,) the powers of two at or below them."""
     lanes = TILE_BYTES // x.itemsize  # known to the compiler, unlike the tile's shape
     for i in range(x.shape[0]):
         for s in range(lanes):
             sizes[s] = max(sizes[s], abs(x[i, s]))
     for s in range(lanes):
-        units[s] = 1
-        if 0 < sizes[s] < math.inf:
-            _, exponent = math.frexp(sizes[s])
-            units[s] = math.ldexp(1.0, max(exponent - 1, _LOWEST))
+        units[s] = unit_of(sizes[s])
 
 
 @compiled()

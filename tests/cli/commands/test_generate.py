@@ -12,7 +12,7 @@ import torch
 from idl_cli.commands.generate import GenerateConfig, decoded, generated
 from idl_cli.record.saved_model import saved_model
 
-from .conftest import Answer, Idl
+from ..conftest import Answer, Idl
 
 TEXT = "the quick brown fox jumps over the lazy dög.\n" * 40
 TINY = [

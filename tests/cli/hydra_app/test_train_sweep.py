@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import Answer, Idl
+from ..conftest import Answer, Idl
 
 
 def jobs_of(answer: Answer) -> dict[str, dict[str, Any]]:
@@ -86,7 +86,7 @@ def test_a_bug_in_one_job_is_shown_and_the_rest_go_on(
             raise ZeroDivisionError("ours")
         return build_model(config, dataset)
 
-    monkeypatch.setattr("idl_cli.jobs.training.components.build_model", bug)
+    monkeypatch.setattr("idl_cli.jobs.training.setup.build_model", bug)
     answer = idl("train", "-m", *tiny, "model.hidden_dim=3,4")
     assert answer.code == 1
     assert "Traceback" in answer.err

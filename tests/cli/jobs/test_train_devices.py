@@ -17,7 +17,7 @@ import pytest
 import torch
 import yaml
 
-from .conftest import Idl, Start
+from ..conftest import Idl, Start
 
 TWO = ("trainer.devices=2", "trainer.accelerator=cpu")
 

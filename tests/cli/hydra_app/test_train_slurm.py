@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Idl, Start
-from .test_train_resume import assert_same_run
+from ..conftest import Idl, Start, assert_same_run
 
 
 def is_up() -> bool:

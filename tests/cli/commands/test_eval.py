@@ -14,7 +14,7 @@ import yaml
 from idl_core.training import CheckpointFolder
 from idl_datasets import load
 
-from .conftest import Answer, Idl, with_other_inputs
+from ..conftest import Answer, Idl, with_other_inputs
 
 
 @pytest.fixture

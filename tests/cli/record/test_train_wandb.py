@@ -15,7 +15,7 @@ from wandb.proto import wandb_internal_pb2
 
 from idl_cli.record.loggers.wandb_logger import reachable
 
-from .conftest import Idl
+from ..conftest import Idl
 
 BLOCK = 32768  # of the LevelDB log format, in which wandb keeps its records
 HEADER = 7

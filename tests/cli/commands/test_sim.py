@@ -19,7 +19,7 @@ from idl_cli.display.sim_table import rounded_up
 from idl_cli.record.saved_model import saved_blocks
 from idl_core.training import CheckpointFolder
 
-from .conftest import Answer, Idl, Start, StopAt, with_other_inputs
+from ..conftest import Answer, Idl, Start, StopAt, with_other_inputs
 
 
 @pytest.fixture

@@ -74,13 +74,14 @@ def test_a_configuration_survives_being_written_and_read() -> None:
         "data": {"name": "digits"},
         "optimizer": {"name": "sgd", "lr": "1e-3"},  # a word to YAML 1.1
         "scheduler": {"name": "cosine"},
-        "trainer": {"precision": 64},
+        "trainer": {"precision": 64, "cuda_graph": False},  # what YAML 1.1 makes of off
         "logger": {"name": "wandb", "tags": ["a"]},
     }
     config = train_config(values)
     assert config.model == MLPConfig(hidden_dims=(3, 4))
     assert config.optimizer == SGDConfig(lr=1e-3)
     assert config.trainer.precision == "64"
+    assert config.trainer.cuda_graph == "off"
     assert train_config(yaml.safe_load(yaml.safe_dump(as_plain(config)))) == config
 
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
@@ -23,26 +22,7 @@ from idl_cli.processes.stop_signals import StopSignals
 from idl_cli.typed_words import hydra_word, typed_word
 from idl_core.training import CheckpointFolder
 
-from .conftest import Apart, Idl, Killed, Start, StopAt
-
-
-def assert_same_run(one: Path, other: Path) -> None:
-    """Both ended with the same weights, bit for bit, and wrote the same figures."""
-    folders = [CheckpointFolder(run / "checkpoints") for run in (one, other)]
-    for which in ("best", "last"):
-        first, second = (
-            folder.load_best() if which == "best" else folder.load()[0] for folder in folders
-        )
-        assert first is not None
-        assert second is not None
-        assert first.tensors.keys() == second.tensors.keys()
-        for name in first.tensors:
-            assert torch.equal(first.tensors[name], second.tensors[name]), (which, name)
-    texts = [(run / "metrics.jsonl").read_text().splitlines() for run in (one, other)]
-    assert texts[0] == texts[1]
-    summaries = [json.loads((run / "summary.json").read_text()) for run in (one, other)]
-    for key in ("status", "epochs", "steps", "best_step", "train", "val", "test"):
-        assert summaries[0][key] == summaries[1][key]
+from ..conftest import Apart, Idl, Killed, Start, StopAt, assert_same_run
 
 
 def stop_when(run: Path, text: str, process: Apart, number: int) -> None:

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Idl, Killed, StopAt
-from .test_train_resume import assert_same_run
+from ..conftest import Idl, Killed, StopAt, assert_same_run
 
 
 @pytest.fixture

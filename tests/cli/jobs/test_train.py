@@ -17,7 +17,7 @@ from hydra.core.config_store import ConfigStore
 from idl_cli.record.run_directory import RunDirectory
 from idl_core.training import CheckpointFolder
 
-from .conftest import Answer, Idl
+from ..conftest import Answer, Idl
 
 SUMMARY_KEYS = {
     "status", "command", "error", "run_dir", "seed", "versions", "device", "git_commit",

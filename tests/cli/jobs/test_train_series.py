@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from .conftest import Answer, Idl
+from ..conftest import Answer, Idl
 
 LOOK_BACK, HORIZON = 6, 2
 ROWS = (120, 30, 50)

@@ -14,7 +14,7 @@ import yaml
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from .conftest import Idl
+from ..conftest import Idl
 
 # what is typed, and what the line must say of it
 WRONG = [
@@ -70,6 +70,8 @@ WRONG = [
     ("trainer.max_epochs=-1", "trainer.max_epochs=-1"),
     ("trainer.grad_clip=0", "trainer.grad_clip=0"),
     ("trainer.precision=16", "choose from 32, 64, bf16"),
+    ("trainer.cuda_graph=yes", "trainer.cuda_graph=yes: choose from auto, on, off"),
+    ("trainer.cuda_graph=on trainer.device=cpu", "and this is on cpu; auto captures where it can"),
     ("trainer.device=gpu", "trainer.device=gpu: choose auto, cpu, cuda"),
     ("trainer.device=cuda:99", "trainer.device=cuda:99"),
     ("trainer.devices=0", "trainer.devices=0: it must be a whole number from 1, or auto"),

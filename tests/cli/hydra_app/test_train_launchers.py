@@ -18,8 +18,7 @@ from idl_cli.hydra_app.sweep_jobs import HIGHER_IS_BETTER, note_refusal
 from idl_cli.processes.stop_signals import PoolStop, SweepSignals
 from idl_core.training.tasks import HIGHER_IS_BETTER as TOLD_BY_TASKS
 
-from .conftest import Idl, MakeRun
-from .test_train_resume import assert_same_run
+from ..conftest import Idl, MakeRun, assert_same_run
 
 
 def summaries(sweep: Path) -> dict[str, dict[str, Any]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from .conftest import Idl
+from ..conftest import Idl
 
 
 def test_a_job_that_fails_while_its_sweep_is_resumed_can_be_resumed_again(

@@ -1,0 +1,127 @@
+"""A whole implicit model and its gradients for few samples, one after another.
+
+As `idl_core.kernels.numba.programs.model`, with the same arguments, for an A that is not of low
+rank, and for more activations; the memory of `driven` is not used.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from idl_core.kernels.numba.programs.addresses import at
+from idl_core.kernels.numba.programs.compiled import compiled
+from idl_core.kernels.numba.programs.model import ended
+from idl_core.kernels.numba.programs.picard import (
+    FIRST,
+    Limits,
+    Map,
+    note,
+    room_for_history,
+    settle,
+)
+from idl_core.kernels.numba.programs.rows import (
+    activate,
+    add_outer,
+    apply,
+    reads_argument,
+    slope_of,
+    vector,
+)
+from idl_core.kernels.numba.programs.tiles import largest, strided
+from idl_core.kernels.numba.programs.units import unit_of
+
+
+@compiled()
+def forward(matrices: Any, batch: Any, found: Any, sizes: Any, limits: Limits, threads: int) -> int:
+    """Solve for X and form Y; returns how it ended, as `ended`."""
+    m, p, n, q, _, d = sizes
+    like, linear = limits.tol, (-1, limits.rounding * 0 + 1)
+    A, B = at(matrices[0], (n, n), like), at(matrices[2], (n, p), like)
+    C, D = at(matrices[3], (q, n), like), at(matrices[4], (d, p), like)
+    U, start = at(batch[0], (m, p), like), at(batch[1], (m if batch[1] else 0, n), like)
+    X, figures, Y = (
+        at(found[1], (m, n), like),
+        at(found[3], (3, m), like),
+        at(found[4], (m, q), like),
+    )
+    empty = strided(A[:, :0])
+    of = Map(empty, empty, A, False, threads)
+    u, drive, x, before, y = vector(p, A), vector(n, A), vector(n, A), vector(n, A), vector(q, A)
+    zeros, ones = vector(max(n, q), A), vector(max(n, q), A)
+    ones[:] = 1
+    history = room_for_history(len(x), x)
+    for s in range(m):
+        u.ravel()[:p] = U[s]
+        apply(B, False, u, zeros, linear, ones, drive, threads)
+        if len(start):
+            x.ravel()[:n] = start[s]
+        else:
+            activate(drive, n, limits.phi, x)
+        count, x, before, how = settle(
+            of, drive, ones, limits, limits.tol, FIRST, x, before, history
+        )
+        note(how, count, figures[:, s : s + 1], 0)
+        X[s] = x.ravel()[:n]
+        y[:] = 0
+        if d:
+            apply(D, False, u, zeros, linear, ones, y, threads)
+        apply(C, False, x, y, linear, ones, y, threads)
+        Y[s] = y.ravel()[:q]
+    return ended(figures, limits.tol)
+
+
+@compiled()
+def backward(
+    matrices: Any,
+    batch: Any,
+    found: Any,
+    gradients: Any,
+    sizes: Any,
+    limits: Limits,
+    phi: Any,
+    threads: int,
+) -> int:
+    """Solve V = φ'(X) ∘ (Aᵀ V + Cᵀ grad) and form the gradients; returns how it ended."""
+    m, p, n, q, _, d = sizes
+    like, linear = limits.tol, (-1, limits.rounding * 0 + 1)
+    A, B, C = (
+        at(matrices[0], (n, n), like),
+        at(matrices[2], (n, p), like),
+        at(matrices[3], (q, n), like),
+    )
+    U, X, grad = (
+        at(batch[0], (m, p), like),
+        at(batch[1], (m, n), like),
+        at(batch[3], (m, q), like),
+    )
+    V, rows = at(found[0], (n + q, m), like), at(found[1], (m, n), like)
+    figures, empty = at(found[3], (3, m), like), strided(A[:, :0])
+    of = Map(empty, empty, A, True, threads)
+    g, x, before, slope = vector(q, A), vector(n, A), vector(n, A), vector(n, A)
+    u, drive, zeros, ones = vector(p, A), vector(n, A), vector(n, A), vector(n, A)
+    ones[:] = 1
+    history = room_for_history(len(x), x)
+    for s in range(m):
+        g.ravel()[:q] = grad[s]
+        V[n:, s] = grad[s]
+        apply(C, True, g, zeros, linear, ones, drive, threads)
+        if reads_argument(phi):
+            u.ravel()[:p], x.ravel()[:n] = U[s], X[s]
+            apply(B, False, u, zeros, linear, ones, before, threads)
+            apply(A, False, x, before, linear, ones, before, threads)
+        unit = A.dtype.type(unit_of(largest(drive)))
+        flat, argument = slope.ravel(), before.ravel()
+        for i in range(n):
+            flat[i] = slope_of(argument[i], X[s, i], phi)
+        drive *= linear[1] / unit
+        x[:] = drive
+        x *= slope
+        count, x, before, how = settle(
+            of, drive, slope, limits, limits.tol, FIRST, x, before, history
+        )
+        note(how, count, figures[:, s : s + 1], 0)
+        x *= unit
+        V[:n, s] = rows[s] = x.ravel()[:n]
+    add_outer(V, U, at(gradients[2], (n, p), like), at(gradients[4], (d, p), like), threads)
+    add_outer(V, X, at(gradients[0], (n, n), like), at(gradients[3], (q, n), like), threads)
+    return ended(figures, limits.tol)
