@@ -18,6 +18,7 @@ from idl_cli.hydra_app.invocation import current
 from idl_cli.hydra_app.plugins import is_pool
 from idl_cli.hydra_app.sweep_jobs import note_refusal
 from idl_cli.jobs.request import JobOutcome, JobRequest
+from idl_cli.safe_streams import make_streams_safe
 
 
 def run_hydra_job(config: DictConfig, run: Callable[[JobRequest], JobOutcome]) -> float | None:
@@ -25,6 +26,7 @@ def run_hydra_job(config: DictConfig, run: Callable[[JobRequest], JobOutcome]) -
 
     Returns: what a sweeper goes by; None where the job failed.
     """
+    make_streams_safe()  # a launcher may have started this process
     invocation = current()
     try:
         request = job_request(config)

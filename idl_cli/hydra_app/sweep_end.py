@@ -8,7 +8,8 @@ from pathlib import Path
 
 from idl_cli.display.sweep_table import job_columns
 from idl_cli.display.tables import print_table
-from idl_cli.hydra_app.sweep_jobs import read_jobs, take_refusals
+from idl_cli.hydra_app.sweep_jobs import measured, read_jobs, take_refusals
+from idl_cli.record.reader import RunRecord
 
 
 def conclude_sweep(
@@ -28,6 +29,7 @@ def conclude_sweep(
     jobs = [job for job in read_jobs(folder) if job.path.name not in refused]
     if jobs:
         print_table(job_columns(jobs))
+        _say_what_is_not_ranked(jobs)
     failed = {job.path.name: job.summary for job in jobs if job.status == "failed"} | refused
     for name, note in failed.items() if not said else ():
         print(f"job {name} failed: {note.get('error')}", file=sys.stderr)
@@ -47,3 +49,16 @@ def conclude_sweep(
     if code or not codes:
         return code
     return 2 if codes == {2} else 1
+
+
+def _say_what_is_not_ranked(jobs: Sequence[RunRecord]) -> None:
+    """Say it where the jobs' metrics are not of the same data, column, horizon, ..."""
+    groups = list(dict.fromkeys(measured(job) for job in jobs if job.status == "completed"))
+    if len(groups) < 2:
+        return
+    differing = [values for values in zip(*groups, strict=True) if len(set(values)) > 1]
+    named = ", ".join(dict.fromkeys(value for value in differing[0] if value))
+    print(
+        f"these jobs are not all of the same data ({named}): each group is ranked by itself",
+        file=sys.stderr,
+    )

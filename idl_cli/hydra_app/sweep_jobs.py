@@ -4,23 +4,41 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 from idl_cli.atomic_write import write_whole
-from idl_cli.record.reader import RunRecord, as_number
+from idl_cli.record.query import natural
+from idl_cli.record.reader import MISSING, RunRecord, as_number
 from idl_cli.record.run_directory import holds_run
 
 HIGHER_IS_BETTER = ("accuracy", "r2")
 _REFUSED = ".refused"
+# Other values of these make other targets, or count them in other units.
+_DECIDE_THE_TARGETS = ("path", "column", "horizon", "tokenizer")
 
 
 def read_jobs(folder: Path) -> list[RunRecord]:
-    """The jobs in a sweep's folder, best first by the metric they name, failed ones last."""
+    """The jobs in a sweep's folder, best first by the metric they name, failed ones last.
+
+    Jobs whose metrics are not of the same thing stand group by group, see `measured`.
+    """
     found = [path for path in folder.iterdir() if path.is_dir() and holds_run(path)]
     jobs = [RunRecord.read(path) for path in sorted(found, key=_number)]
-    return sorted(jobs, key=lambda job: (job.status != "completed", _rank(job)))
+    groups = list(dict.fromkeys(map(measured, jobs)))
+    return sorted(
+        jobs, key=lambda job: (job.status != "completed", groups.index(measured(job)), _rank(job))
+    )
+
+
+def measured(job: RunRecord) -> tuple[str, ...]:
+    """What a job's metric is of: jobs are ranked against each other where this is the same."""
+    settings = (job.setting(f"data.{key}") for key in _DECIDE_THE_TARGETS)
+    return (
+        str(job.summary.get("ranked_by")),
+        str(job.name_of("data")),
+        *("" if value in (MISSING, None) else str(value) for value in settings),
+    )
 
 
 def note_refusal(job: Path, error: str, exit_code: int) -> None:
@@ -53,5 +71,5 @@ def _rank(job: RunRecord) -> float:
     return -value if key.rpartition(".")[2] in HIGHER_IS_BETTER else value
 
 
-def _number(path: Path) -> tuple[int, str]:
-    return (int(path.name) if path.name.isdecimal() else sys.maxsize, path.name)
+def _number(path: Path) -> Any:
+    return natural(path.name)

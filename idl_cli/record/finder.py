@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from idl_cli.errors import InputError, close_match
+from idl_cli.record.query import natural
 from idl_cli.record.reader import RunRecord, config_text
 
 
@@ -18,7 +19,7 @@ def find_runs(folder: Path) -> list[RunRecord]:
     what is reached twice (a link `latest`) counts once.
     """
     found = [RunRecord.read(path) for path in _run_folders(folder, set())]
-    return sorted(found, key=lambda run: run.path)
+    return sorted(found, key=lambda run: natural(str(run.path)))
 
 
 def is_run(folder: Path, names: set[str] | None = None) -> bool:

@@ -74,9 +74,9 @@ def test_its_checkpoint_is_evaluated_and_drawn(idl: Idl, learned: Answer) -> Non
     assert answer.code == 0, answer.err
     assert answer.summary["test"] == pytest.approx(learned.summary["test"], abs=1e-5)
     assert idl("plot", "run=learned").code == 0
-    blocks = saved_blocks(learned.run)
-    assert blocks is not None
-    zeros = {name: float((block == 0).mean()) for name, block in blocks.items()}
+    saved = saved_blocks(learned.run)
+    assert saved is not None
+    zeros = {name: float((block == 0).mean()) for name, block in saved.blocks.items()}
     assert zeros == pytest.approx(learned.summary["sim"]["sparsity"])
 
 
