@@ -110,8 +110,8 @@ def validation_cut(m: int, fraction: float, seed: int) -> tuple[Tensor, Tensor |
     if not 0 < held_out < m:
         empty, give = ("validation", "larger") if held_out == 0 else ("train", "smaller")
         raise DatasetError(
-            f"val_fraction={fraction} of {m:,} train samples leaves the {empty} split empty: give "
-            f"a {give} fraction, or 0 for no validation split."
+            f"data.val_fraction={fraction} of {m:,} train samples leaves the {empty} split empty: "
+            f"give a {give} fraction, or 0 for no validation split."
         )
     order = torch.randperm(m, generator=torch.Generator().manual_seed(seed))
     # Sorted: both splits keep the order of the source, which the drawing has no say in.

@@ -28,10 +28,12 @@ def classes_of_labels(request: Request, found: Sequence[str]) -> tuple[str, ...]
         if name not in request.class_names:
             numbers = all(each.isdecimal() for each in found)
             words = numbers and not all(each.isdecimal() for each in request.class_names)
-            hint = " Store labels as the words themselves." if words else ""
+            hint = close_match(name, request.class_names)
+            if words:
+                hint = " Store labels as the words themselves."
             raise DatasetError(
-                f"{request.where}: class '{name}' is none of those that the model was trained on "
-                f"({shortlist(request.class_names)}).{close_match(name, request.class_names)}{hint}"
+                f"{request.where} does not fit: class '{name}' is none of those that the model was "
+                f"trained on ({shortlist(request.class_names)}).{hint}"
             )
     return tuple(request.class_names)
 

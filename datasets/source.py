@@ -38,8 +38,8 @@ class Request:
 
     @property
     def where(self) -> str:
-        """What an error is about: the user's file, else the name of the data set."""
-        return self.name if self.path is None else str(self.path)
+        """What an error is about: the user's file, else the data set as it was chosen."""
+        return f"data={self.name}" if self.path is None else str(self.path)
 
     @property
     def other_data(self) -> str:

@@ -48,7 +48,8 @@ def _positive(x: Tensor) -> Tensor:
 
 
 def _leaky_slope(x: Tensor) -> Tensor:
-    return torch.where(x > 0, 1.0, LEAKY_SLOPE).to(x.dtype)
+    # In the dtype of x: of two numbers torch.where would round to float32.
+    return torch.where(x > 0, x.new_ones(()), x.new_full((), LEAKY_SLOPE))
 
 
 def _dsilu(x: Tensor) -> Tensor:
@@ -130,3 +131,40 @@ class DerivativeByAutograd:
             # Of a copy: φ may overwrite its argument, which autograd forbids for a leaf.
             (slope,) = torch.autograd.grad(self.phi(point.clone()).sum(), point)
         return slope
+
+
+@dataclass(frozen=True)
+class OwnPhi:
+    """φ that a user wrote, overwriting its argument: what it gives may be a new tensor, its
+    argument, or a buffer of its own that it fills again in the next call.
+
+    Raises: ValueError where that is no tensor of the same shape.
+    """
+
+    phi: Elementwise
+
+    def __call__(self, x: Tensor) -> Tensor:
+        y = self.phi(x)
+        if not isinstance(y, Tensor) or y.shape != x.shape:
+            given = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
+            raise ValueError(
+                f"phi gives {given} for X of shape {tuple(x.shape)}: an activation is applied "
+                "entry by entry"
+            )
+        return y if y is x else x.copy_(y)
+
+
+@dataclass(frozen=True)
+class OnACopy:
+    """Applies an `OwnPhi` to a copy of its argument."""
+
+    phi: OwnPhi
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.phi(x.clone())
+
+
+def own_activation(phi: Elementwise, dphi: Elementwise) -> Activation:
+    """The activation of φ and φ' that a user wrote: they may work in place."""
+    own = OwnPhi(phi)
+    return Activation(OnACopy(own), OnACopy(OwnPhi(dphi)), own)

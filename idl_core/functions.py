@@ -10,22 +10,25 @@ Subclass one to change it, as in
         def phi(X):
             return X * torch.sigmoid(X)
 
-`dphi` may be given too; where it is left out, automatic differentiation supplies it.
+`dphi` may be given too; where it is left out, automatic differentiation supplies it. A `phi` with
+parameters, `phi = nn.PReLU()` or a function of some, is trained with the model.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from idl_core.activations import ACTIVATIONS, Activation, DerivativeByAutograd
-from idl_core.equilibrium import Anderson, Picard
+from idl_core.activations import ACTIVATIONS, Activation, DerivativeByAutograd, own_activation
+from idl_core.equilibrium import Anderson, Implicit, Picard, fixed_point
 from idl_core.equilibrium.solution import LastSolution
+from idl_core.equilibrium.transforms import has_no_values, refuse_transforms
 from idl_core.kernels import (
     KERNELS,
     Affine,
@@ -79,6 +82,7 @@ class ImplicitFunction:
     lipschitz: float = 1.0  # of phi: ‖A‖∞ is kept within kappa / max(1, lipschitz)
 
     _activation: ClassVar[Activation] = ACTIVATIONS["relu"]
+    _phi: Callable[[Tensor], Tensor]
 
     phi: ClassVar[Callable[[Tensor], Tensor]] = staticmethod(ACTIVATIONS["relu"].phi)
     dphi: ClassVar[Callable[[Tensor], Tensor]] = staticmethod(ACTIVATIONS["relu"].dphi)
@@ -89,7 +93,7 @@ class ImplicitFunction:
         if "phi" in own and "dphi" not in own:
             cls.dphi = staticmethod(DerivativeByAutograd(cls.phi))
         if "phi" in own or "dphi" in own:
-            cls._activation = Activation(cls.phi, cls.dphi, cls.phi)
+            cls._activation = own_activation(cls.phi, cls.dphi)
 
     def __init__(
         self,
@@ -126,8 +130,12 @@ class ImplicitFunction:
             raise ValueError(f"kernel must be one of {', '.join(KERNELS)}, not {self.kernel!r}")
         if activation is None:
             self.activation = self._activation
+            self._phi = type(self).phi
+            if isinstance(self._phi, nn.Module):  # this instance's own, to be trained by itself
+                self._take_module(copy.deepcopy(self._phi))
         elif activation in ACTIVATIONS:
             self.activation = ACTIVATIONS[activation]
+            self._phi = self.activation.phi
             vars(self).update(phi=self.activation.phi, dphi=self.activation.dphi)
             self.lipschitz = self.activation.lipschitz
         else:
@@ -136,6 +144,26 @@ class ImplicitFunction:
             )
         self.solver = Picard(self.tol, self.mitr, then=_ACCELERATION)
         self.adjoint_solver = Picard(self.grad_tol, self.grad_mitr, then=_ACCELERATION)
+
+    def _take_module(self, phi: nn.Module) -> None:
+        dphi: Callable[[Tensor], Tensor] = type(self).dphi
+        if isinstance(dphi, DerivativeByAutograd):
+            dphi = DerivativeByAutograd(phi)
+        self._phi, self.activation = phi, own_activation(phi, dphi)
+        vars(self).update(phi=phi, dphi=dphi)
+
+    @property
+    def phi_module(self) -> nn.Module | None:
+        """φ where it is a module, with parameters of its own perhaps."""
+        return self._phi if isinstance(self._phi, nn.Module) else None
+
+    def phi_is_learnt(self, like: Tensor) -> bool:
+        """Whether φ, applied to states `like` (0, n), depends on what is being trained."""
+        if self.activation.name is not None or not torch.is_grad_enabled():
+            return False
+        if self.phi_module is not None:
+            return any(p.requires_grad for p in self.phi_module.parameters())
+        return self._phi(like.detach().clone()).requires_grad
 
     def __setattr__(self, name: str, value: Any) -> None:
         solver, setting = _OF_SOLVER.get(name, ("", ""))
@@ -162,7 +190,43 @@ class ImplicitFunction:
 
     def solve(self, A: Tensor, Z: Tensor, X0: Tensor | None, report: LastSolution) -> Tensor:
         """The equilibrium X (m, n) for a constrained A (n, n) and Z = U Bᵀ (m, n)."""
-        return _checked(equilibrium(Affine(A), Z, X0, self.method(report)), report)
+        return self._equilibrium(Affine(A), Z, X0, report)
+
+    def _equilibrium(self, A: Affine, Z: Tensor, X0: Tensor | None, report: LastSolution) -> Tensor:
+        refuse_transforms(*A, Z, X0)
+        if has_no_values(Z):
+            return self._phi(Z + _product(Z, A))
+        if self.phi_is_learnt(Z[:0]):
+            return self._by_iterating(A, Z, X0, report)
+        return _checked(equilibrium(A, Z, X0, self.method(report)), report)
+
+    def _by_iterating(
+        self, A: Affine, Z: Tensor, X0: Tensor | None, report: LastSolution
+    ) -> Tensor:
+        """The equilibrium as a fixed point of any map, differentiable in all that φ depends on."""
+        if self.kernel not in ("auto", "torch"):
+            raise ValueError(
+                f"kernel={self.kernel!r} cannot solve this: phi has parameters of its own; "
+                "kernel='auto' can"
+            )
+        dtype, working = Z.dtype, torch.promote_types(Z.dtype, torch.float32)
+        with torch.autocast(Z.device.type, enabled=False):
+            A = Affine(*(None if M is None else M.to(working) for M in A))  # type: ignore[arg-type]
+            Z, phi = Z.to(working), self._phi_in(working)
+            start = Z.detach() if X0 is None else X0.to(working)
+            solution = fixed_point(
+                lambda X: phi(Z + _product(X, A)), start, self.solver, Implicit(self.adjoint_solver)
+            )
+        report.forward = solution.with_value(solution.value.detach())
+        return solution.value.to(dtype)
+
+    def _phi_in(self, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+        """φ with its parameters, where it is a module, in the precision of a solve."""
+        module = self.phi_module
+        if module is None:
+            return self._phi
+        named = {name: value.to(dtype) for name, value in module.named_parameters()}
+        return lambda X: torch.func.functional_call(module, named, (X,))
 
     def predict(
         self,
@@ -183,6 +247,10 @@ class ImplicitFunction:
         if right is not None and cls.solve_low_rank is not ImplicitFunction.solve_low_rank:
             X = self.solve_low_rank(left, right, F.linear(U, B), X0, report)
             return prediction(U, X, C, D)
+        if has_no_values(U) or self.phi_is_learnt(U.new_empty(0, len(left))):
+            X = self._equilibrium(Affine(left, right), F.linear(U, B), X0, report)
+            return prediction(U, X, C, D)
+        refuse_transforms(U, X0, left, right, B, C, D)
         Y = model_output(Model(left, right, B, C, D), U, X0, self.method(report))
         return _checked(Y, report)
 
@@ -190,7 +258,7 @@ class ImplicitFunction:
         self, L: Tensor, R: Tensor, Z: Tensor, X0: Tensor | None, report: LastSolution
     ) -> Tensor:
         """The equilibrium X (m, n) for A = L Rᵀ, constrained L and R (n, r), Z (m, n)."""
-        return _checked(equilibrium(Affine(L, R), Z, X0, self.method(report)), report)
+        return self._equilibrium(Affine(L, R), Z, X0, report)
 
 
 class ImplicitFunctionInf(ImplicitFunction):
@@ -206,7 +274,9 @@ class ImplicitFunctionInf(ImplicitFunction):
 
     def _project(self, A: Tensor, radius: float) -> Tensor:
         # Every projection leaves what is within as it is, which is most often so.
-        return A if rows_within(A, radius, self.kernel) else PROJECTIONS[self.projection](A, radius)
+        if not has_no_values(A) and rows_within(A, radius, self.kernel):
+            return A
+        return PROJECTIONS[self.projection](A, radius)
 
 
 class ImplicitFunctionTriu(ImplicitFunction):
@@ -224,7 +294,20 @@ class ImplicitFunctionTriu(ImplicitFunction):
         raise ValueError("a low-rank A cannot be strictly triangular: use ImplicitFunctionInf")
 
     def solve(self, A: Tensor, Z: Tensor, X0: Tensor | None, report: LastSolution) -> Tensor:
+        if has_no_values(Z):
+            return super().solve(A, Z, X0, report)
+        refuse_transforms(A, Z)
+        if self.phi_is_learnt(Z[:0]):
+            raise ValueError(
+                "a phi with parameters of its own is not trained with a triangular A: use "
+                "ImplicitFunctionInf"
+            )
         return _checked(triangular_equilibrium(A, Z, self.method(report)), report)
+
+
+def _product(X: Tensor, A: Affine) -> Tensor:
+    """X Aᵀ (m, n)."""
+    return X @ A.left.T if A.right is None else (X @ A.right) @ A.left.T
 
 
 def _checked(X: Tensor, report: LastSolution) -> Tensor:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..assembly import Pair, Samples, assemble
+from ..classes import classes_of_labels
 from ..dataset import Dataset
 from ..digest import digest_of
 from ..errors import DatasetError, reason
@@ -33,9 +34,10 @@ def _load(request: Request) -> Dataset:
     found = layout(store, path)
     if request.class_names is None:
         check_classes(path, found)
+    classes = found.classes()
+    classes_of_labels(request, classes)  # refused, if at all, before all pictures are decoded
     files = [file for split in found.files for file in found.of(split)]
     x, digests, said = _decode_all(store, path, files, request.progress)
-    classes = found.classes()
     pairs: dict[str, Pair] = {}
     start = 0
     for split in found.files:

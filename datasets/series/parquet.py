@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..errors import DatasetError, close_match, reason, shortlist
-from .order import order_of_time
-from .times import Times
-from .windows import Series
+from ..errors import DatasetError, reason
+from .table import Columns, Table
 
 
-def read_parquet(path: Path, wanted: str | None) -> Series:
-    """The column `wanted`, or the last, in the order of the file's column of dates.
+def open_parquet(path: Path) -> tuple[Table, Callable[[int], np.ndarray]]:
+    """The file as a table of text, and what reads one of its columns as numbers.
 
-    Raises DatasetError where pyarrow is absent, or naming the row that has no number.
+    Raises DatasetError where pyarrow is absent or the file is damaged; the reader too, naming the
+    row that has no number.
     """
     try:
         import pyarrow  # type: ignore[import-not-found,unused-ignore]
@@ -26,61 +26,45 @@ def read_parquet(path: Path, wanted: str | None) -> Series:
             f"{path}: reading Parquet needs pyarrow: pip install 'idl[parquet]', or give a CSV."
         ) from None
     try:
-        schema = parquet.read_schema(path)
-        column = _column(path, schema.names, wanted)
-        dates = [field.name for field in schema if field.name != column
-                 and pyarrow.types.is_temporal(field.type)][:1]  # fmt: skip
-        table: Any = parquet.read_table(path, columns=[column, *dates])
+        file = parquet.ParquetFile(path)
+        names = list(file.schema_arrow.names)
+        rows = next(file.iter_batches(batch_size=1), None)
+        first = [_text(rows.column(index))[0] for index in range(len(names))] if rows else []
     except (pyarrow.ArrowInvalid, OSError) as error:
         raise DatasetError(f"{path} is damaged or no Parquet file: {reason(error)}.") from None
-    kind = table[column].type
-    if not (pyarrow.types.is_floating(kind) or pyarrow.types.is_integer(kind)):
-        raise DatasetError(f"{path}: column '{column}' holds {kind}, not numbers.")
-    values = np.asarray(table[column].to_numpy(), dtype=np.float64)
-    if not len(values):
-        raise DatasetError(f"{path}: column '{column}' has no rows.")
-    bad = ~np.isfinite(values)
-    if bad.any():
-        raise DatasetError(
-            f"{path}: column '{column}', row {int(bad.argmax()) + 1}: the value is missing or not "
-            "finite: fill it in or remove the row."
-        )
-    notes: list[str] = []
-    numbers = (pyarrow.types.is_floating, pyarrow.types.is_integer)
-    others = [field.name for field in schema
-              if field.name != column and any(holds(field.type) for holds in numbers)]  # fmt: skip
-    if wanted is None and others:
-        notes.append(
-            f"column '{column}', the last, is predicted: data.column chooses another "
-            f"({shortlist(others)})"
-        )
-    if dates and _falls(path, dates[0], table[dates[0]], notes):
-        values = values[::-1]
-    return Series(values, column, tuple(notes))
+    if not first:
+        raise DatasetError(f"{path} has no rows.")
+
+    def numbers(index: int) -> np.ndarray:
+        cells: Any = parquet.read_table(path, columns=[names[index]])[0]
+        if not (pyarrow.types.is_floating(cells.type) or pyarrow.types.is_integer(cells.type)):
+            raise DatasetError(f"{path}: column '{names[index]}' holds {cells.type}, not numbers.")
+        values = np.asarray(cells.to_numpy(), dtype=np.float64)
+        bad = ~np.isfinite(values)
+        if bad.any():
+            raise DatasetError(
+                f"{path}: column '{names[index]}', row {int(bad.argmax()) + 1}: the value is "
+                "missing or not finite: fill it in or remove the row."
+            )
+        return values
+
+    return _ParquetTable(path, names, first, ",", "", 0), numbers
 
 
-def _falls(path: Path, name: str, cells: Any, notes: list[str]) -> bool:
-    """Whether the rows are to be turned round. Raises DatasetError where they are in no order."""
-    texts = [str(cell) for cell in cells.to_pylist()]
-    if cells.null_count:
-        row = texts.index("None") + 1
-        raise DatasetError(f"{path}: column '{name}', row {row}: the date is missing: fill it in.")
-    import pyarrow
+class _ParquetTable(Table):
+    """The columns of a Parquet file as text; a row is its own line."""
 
-    if pyarrow.types.is_time(cells.type) or pyarrow.types.is_duration(cells.type):
-        return False
-    moments = cells.cast(pyarrow.timestamp("us", getattr(cells.type, "tz", None)))
-    seconds = moments.cast(pyarrow.int64()).to_numpy() / 1e6
-    times = Times(seconds, texts, name, "dates")
-    return order_of_time(path, times, range(1, len(texts) + 1), list, notes)
+    def columns(self, indices: Any) -> Columns:
+        from pyarrow import parquet  # type: ignore[import-not-found,unused-ignore]
+
+        table = parquet.read_table(self.path, columns=[self.header[index] for index in indices])
+        cells = [_text(table[self.header[index]]) for index in indices]
+        return Columns(cells, list(range(1, table.num_rows + 1)))
 
 
-def _column(path: Path, header: list[str], wanted: str | None) -> str:
-    if wanted is None:
-        return header[-1]
-    if wanted not in header:
-        raise DatasetError(
-            f"{path} has no column '{wanted}'.{close_match(wanted, header)} "
-            f"Choose from: {shortlist(header)}."
-        )
-    return wanted
+def _text(cells: Any) -> list[str]:
+    import pyarrow  # type: ignore[import-not-found,unused-ignore]
+
+    if pyarrow.types.is_timestamp(cells.type):  # Python's own have no nanoseconds
+        cells = cells.cast(pyarrow.timestamp("us", cells.type.tz), safe=False)
+    return ["" if cell is None else str(cell) for cell in cells.to_pylist()]

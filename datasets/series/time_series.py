@@ -11,7 +11,7 @@ from ..options import fraction, whole_number
 from ..source import Request, Source
 from .numbers import MISSING, column_of_numbers, is_number
 from .order import groups_of, likeliest, order_of_time
-from .parquet import read_parquet
+from .parquet import open_parquet
 from .table import Table, read_table
 from .times import find_times, looks_like_times, read_times
 from .totals import check_total_value, check_total_words
@@ -27,8 +27,7 @@ def _load(request: Request) -> Dataset:
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
         raise DatasetError(f"{path} {what}: set data.path to a CSV or Parquet file.")
-    read = read_parquet if path.suffix.lower() in (".parquet", ".pq") else _read_csv
-    series = read(path, None if wanted is None else str(wanted))
+    series = _read(path, None if wanted is None else str(wanted))
     rows = _rows(request, len(series.values))
     look_back = whole_number(request, "look_back", LOOK_BACK)
     horizon = whole_number(request, "horizon", 1)
@@ -63,8 +62,13 @@ def _rows(request: Request, count: int) -> tuple[int, int, int]:
     return train, val, test
 
 
-def _read_csv(path: Path, wanted: str | None) -> Series:
-    table = read_table(path)
+def _read(path: Path, wanted: str | None) -> Series:
+    """The column `wanted`, or the last, in the order of time."""
+    numbers = None
+    if path.suffix.lower() in (".parquet", ".pq"):
+        table, numbers = open_parquet(path)
+    else:
+        table = read_table(path)
     index = _value_column(table, wanted)
     name = table.header[index]
     found = find_times(table, index)
@@ -81,20 +85,21 @@ def _read_csv(path: Path, wanted: str | None) -> Series:
         times = likeliest(read_times(table, found, columns, range(1, len(indices))))
     elif looks_like_times(table, index):
         notes.append("no column of dates is recognised: rows are taken in the order of the file")
-    values = column_of_numbers(table, index, columns, columns.cells[0], notes)
+    if numbers is None:
+        values = column_of_numbers(table, index, columns, columns.cells[0], notes)
+    else:
+        values = numbers(index)
     check_total_value(path, name, values, columns)
-    if times is not None:
-        seconds = times.seconds
+    if times is None:
+        return Series(values, name, tuple(notes))
+    seconds = times.seconds
 
-        def groups() -> list[str]:
-            others = [i for i in range(len(table.header)) if i not in indices]
-            return groups_of(
-                [table.header[i] for i in others], table.columns(others).cells, seconds
-            )
+    def groups() -> list[str]:
+        others = [i for i in range(len(table.header)) if i not in indices]
+        return groups_of([table.header[i] for i in others], table.columns(others).cells, seconds)
 
-        if order_of_time(path, times, columns.lines, groups, notes):
-            values = values[::-1]
-    return Series(values, name, tuple(notes))
+    falls = order_of_time(path, times, columns.lines, groups, notes)
+    return Series(values[::-1] if falls else values, name, tuple(notes))
 
 
 def _value_column(table: Table, wanted: str | None) -> int:

@@ -1,1 +1,5 @@
-"""One file a command: `idl X` is X.py here."""
+"""One file a command: `idl X` is X.py here.
+
+To add a command: X.py with `main(arguments) -> exit code`, and its line of help in
+`idl_cli.main.COMMANDS`.
+"""

@@ -105,6 +105,9 @@ def _prepare(name: str, root: Path | None, path: Path | None) -> None:
     where = "" if _embedded(name) else f" in {path or root or idl_datasets.default_root()}"
     print(f"{name}: ready{where}, and verified")
     print(f"task: {dataset.task}, {_outputs(dataset)}")
+    print(f"content: {dataset.digest}")
+    for note in dataset.notes:
+        print(f"note: {note}")
     print()
     print_table(_split_columns(dataset))
 

@@ -89,8 +89,8 @@ def generated(config: GenerateConfig) -> Iterator[str]:
     import torch
 
     from idl_cli.processes.devices import choose_device
+    from idl_cli.record.data_files import read_tokenizer
     from idl_cli.record.saved_model import saved_model
-    from idl_cli.record.tokenizer_file import read_tokenizer
     from idl_core.models import GPT, ImplicitGPT
     from idl_datasets import DatasetError
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from idl_cli.config.data_options import AnyDataConfig
 from idl_cli.config.typed_settings import as_plain
@@ -16,19 +16,27 @@ def build_dataset(
     seed: int,
     progress: Callable[[str, int, int | None], None],
     tokenizer: Tokenizer | None = None,
+    class_names: Sequence[str] | None = None,
 ) -> Dataset:
     """The data set on the CPU. Raises: InputError where it is absent, damaged or unknown.
 
     Args:
         tokenizer: of the run that the data are for; None: made for the text.
+        class_names: of the run that the data are for; None: the data's own.
     """
     options = {name: value for name, value in as_plain(config).items() if value is not None}
     if tokenizer is not None:
         options["tokenizer"] = tokenizer
     try:
-        return load(seed=seed, progress=progress, **options)
+        return load(seed=seed, progress=progress, class_names=class_names, **options)
     except DatasetError as error:
         raise InputError(str(error)) from error
+
+
+def say_notes(dataset: Dataset, say: Callable[[str], None]) -> None:
+    """Say what was done to the user's data that they may not expect."""
+    for note in dataset.notes:
+        say(f"data={dataset.name}: {note}")
 
 
 def build_task(dataset: Dataset, monitor: str = "loss") -> Task:

@@ -13,15 +13,26 @@ from idl_cli.config.bounds import Count, Fraction, Natural, OpenFraction
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Pictures and arrays; `path` is the user's own file or folder."""
+    """Pictures; `path` is the user's own file or folder."""
 
-    name: Literal[
-        "digits", "mnist", "fashion_mnist", "cifar10", "image_folder", "arrays"
-    ] = "digits"  # fmt: skip
+    name: Literal["digits", "mnist", "fashion_mnist", "cifar10", "image_folder"] = "digits"
     root: str | None = None
     path: str | None = None
     val_fraction: Fraction = 0.1
     download: bool = True
+
+
+@dataclass(frozen=True)
+class ArraysConfig:
+    """The user's own arrays; task and channels where they are not what they seem to be."""
+
+    name: Literal["arrays"] = "arrays"
+    root: str | None = None
+    path: str | None = None
+    val_fraction: Fraction = 0.1
+    download: bool = True
+    task: Literal["classification", "regression"] | None = None
+    channels: Literal["first", "last"] | None = None
 
 
 @dataclass(frozen=True)
@@ -63,7 +74,8 @@ class TextConfig:
     download: bool = True
 
 
-AnyDataConfig = DataConfig | SpikyConfig | TimeSeriesConfig | TextConfig
+SampleDataConfig = DataConfig | ArraysConfig
+AnyDataConfig = SampleDataConfig | SpikyConfig | TimeSeriesConfig | TextConfig
 
 
 @dataclass(frozen=True)
@@ -83,3 +95,5 @@ class EvalDataConfig:
     rows: tuple[Natural, ...] | None = None
     block_size: Count | None = None
     tokenizer: str | None = None
+    task: Literal["classification", "regression"] | None = None
+    channels: Literal["first", "last"] | None = None

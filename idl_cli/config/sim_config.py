@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from idl_cli.config.bounds import Count, Fraction, Natural, NonNegative, Positive, Range
-from idl_cli.config.data_options import DataConfig
+from idl_cli.config.data_options import SampleDataConfig
 from idl_cli.config.model_options import CNNConfig, MLPConfig
 from idl_cli.config.training_options import (
     LoggerConfig,
@@ -139,7 +139,7 @@ class SimConfig:
     model: SIMConfig
     teacher: TeacherConfig
     solver: SolverConfig
-    data: DataConfig
+    data: SampleDataConfig
     optimizer: OptimizerConfig
     scheduler: SchedulerConfig
     trainer: TrainerConfig

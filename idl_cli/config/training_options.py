@@ -16,7 +16,7 @@ from idl_cli.config.bounds import Count, Fraction, Natural, NonNegative, Positiv
 @dataclass(frozen=True)
 class AdamConfig:
     name: Literal["adam"] = "adam"
-    lr: Positive = 5e-3
+    lr: Positive | None = None
     beta1: Fraction = 0.9
     beta2: Fraction = 0.999
     eps: Positive = 1e-8
@@ -26,7 +26,7 @@ class AdamConfig:
 @dataclass(frozen=True)
 class AdamWConfig:
     name: Literal["adamw"] = "adamw"
-    lr: Positive = 1e-3
+    lr: Positive | None = None
     beta1: Fraction = 0.9
     beta2: Fraction = 0.999
     eps: Positive = 1e-8
@@ -36,7 +36,7 @@ class AdamWConfig:
 @dataclass(frozen=True)
 class SGDConfig:
     name: Literal["sgd"] = "sgd"
-    lr: Positive = 0.05
+    lr: Positive | None = None
     momentum: Fraction = 0.9
     nesterov: bool = False
     weight_decay: NonNegative = 0.0

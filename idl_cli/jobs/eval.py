@@ -6,9 +6,9 @@ from pathlib import Path
 
 import torch
 
-from idl_cli.config.build_data import build_dataset, build_task
+from idl_cli.config.build_data import build_dataset, build_task, say_notes
 from idl_cli.config.build_model import build_model, count_parameters
-from idl_cli.config.data_options import AnyDataConfig, EvalDataConfig, TextConfig
+from idl_cli.config.data_options import AnyDataConfig, ArraysConfig, EvalDataConfig, TextConfig
 from idl_cli.config.eval_config import EvalConfig
 from idl_cli.config.sim_config import SimConfig
 from idl_cli.config.train_config import TrainConfig
@@ -21,10 +21,10 @@ from idl_cli.jobs.training.solver_watch import SolverWatch
 from idl_cli.processes.devices import choose_device, device_name
 from idl_cli.record.checkpoints import chosen_checkpoint, load_checkpoint
 from idl_cli.record.config_file import recorded_config
+from idl_cli.record.data_files import class_names_of, read_tokenizer
 from idl_cli.record.finder import existing_run
-from idl_cli.record.fingerprint import check_fit, model_of
+from idl_cli.record.fingerprint import check_fit, model_of, read_fingerprint
 from idl_cli.record.normalisation import as_trained
-from idl_cli.record.tokenizer_file import read_tokenizer
 from idl_core.training import Checkpoint, Metrics, evaluate
 from idl_datasets import Dataset, SeriesDataset, Split, TextSplit
 
@@ -59,6 +59,7 @@ def compute(job: Job) -> float:
             picture, say = directory.figures / FORECAST, job.screen.say
             draw_forecast(picture, model, dataset, split, batch_size, precision, say)
     summary = job.summary
+    summary.data = {"digest": dataset.digest, "notes": list(dataset.notes)}
     summary.seed, summary.solver_warnings = trained.seed, watch.warnings
     summary.device, summary.parameters = device_name(device), count_parameters(model)
     progress = checkpoint.state.get("progress", {})
@@ -87,7 +88,12 @@ def _dataset(
     tokenizer = read_tokenizer(run) if isinstance(trained.data, TextConfig) else None
     if not isinstance(data, TextConfig):
         tokenizer = None
-    dataset = build_dataset(data, trained.seed, job.screen.loading, tokenizer)
+    if isinstance(data, ArraysConfig) and data.task is None:  # not what other labels look like
+        task = read_fingerprint(checkpoint)["task"]
+        data = read_value(ArraysConfig, as_plain(data) | {"task": task}, "data")
+    names = class_names_of(run)
+    dataset = build_dataset(data, trained.seed, job.screen.loading, tokenizer, names)
+    say_notes(dataset, job.screen.say)
     check_fit(dataset, checkpoint)
     return as_trained(dataset, checkpoint, job.screen.say)
 

@@ -60,7 +60,7 @@ def _compute(
     with job.stop as stop:
         begin, teacher = find_teacher(job, begin)
         directory, resume = open_directory(
-            job, begin, lambda run: teacher_checkpoints(teacher, run)
+            job, begin, teacher.setup, lambda run: teacher_checkpoints(teacher, run)
         )
         with recording(job, teacher.setup.config, directory) as callback:
             taught = train_teacher(job, teacher, callback, stop, directory, resume)

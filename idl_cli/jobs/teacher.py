@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import nn
 
-from idl_cli.config.data_options import DataConfig
+from idl_cli.config.data_options import ArraysConfig, DataConfig
 from idl_cli.config.model_options import CNNConfig, MLPConfig
 from idl_cli.config.sim_config import RunConfig, SimConfig
 from idl_cli.config.train_config import TrainConfig
@@ -27,6 +27,7 @@ from idl_cli.record.checkpoints import (
     resumed_checkpoint,
 )
 from idl_cli.record.config_file import recorded_config
+from idl_cli.record.data_files import class_names_of
 from idl_cli.record.finder import existing_run
 from idl_cli.record.run_directory import RunDirectory
 from idl_core.training import Callback, CheckpointFolder, Metrics, evaluate
@@ -71,7 +72,10 @@ def find_teacher(
     if not isinstance(config.teacher, RunConfig):
         trained = None if begin.old is None else resumed_checkpoint(begin.old / "teacher")
         training = _training(config, config.teacher)
-        setup = set_up_training(training, devices[0], screen.loading, trained, screen.say)
+        names = None if begin.old is None or trained is None else class_names_of(begin.old)
+        setup = set_up_training(training, devices[0], screen.loading, trained, screen.say, names)
+        chosen = dataclasses.replace(config, optimizer=setup.config.optimizer)
+        begin = dataclasses.replace(begin, config=chosen)
         return begin, Teacher(config.teacher, setup, None)
     run = existing_run(config.teacher.run, key="teacher=")
     recorded = recorded_config(run)
@@ -85,11 +89,16 @@ def find_teacher(
         )
     config = dataclasses.replace(config, teacher=RunConfig(str(run.absolute())))
     if not _typed_data(begin.words):
-        assert isinstance(recorded.data, DataConfig)  # the only data of these models
+        if not isinstance(recorded.data, DataConfig | ArraysConfig):
+            raise InputError(
+                f"teacher={run} was trained on data={recorded.data.name}, which idl sim does not "
+                "read: choose a run on pictures or arrays"
+            )
         config = dataclasses.replace(config, data=recorded.data)
     folder = run / ("teacher" if isinstance(recorded, SimConfig) else "checkpoints")
     checkpoint, training = chosen_checkpoint(folder, "best"), _training(config, model)
-    setup = set_up_training(training, devices[0], screen.loading, checkpoint, screen.say)
+    names = class_names_of(run)
+    setup = set_up_training(training, devices[0], screen.loading, checkpoint, screen.say, names)
     load_checkpoint(setup.model, checkpoint, run)
     return dataclasses.replace(begin, config=config), Teacher(model, setup, run)
 

@@ -2,6 +2,7 @@
 
 config.yaml      the resolved configuration
 overrides.yaml   what was typed
+data.json        what the data were: digest, classes, what was done to them
 tokenizer.json   of a language model: its vocabulary
 metrics.jsonl    metrics, a JSON object a line
 teacher/         checkpoints of the network that a run of idl sim trained to learn from
@@ -36,6 +37,7 @@ TRAINED = ("teacher", "checkpoints")
 CONTENTS = (
     "config.yaml",
     "overrides.yaml",
+    "data.json",
     "tokenizer.json",
     "metrics.jsonl",
     *TRAINED,
@@ -152,11 +154,11 @@ def finite(value: Any) -> Any:
     return [finite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def cannot_write(path: Path, error: OSError) -> InputError:
-    """The error about a folder that cannot be written."""
+def cannot_write(path: Path, error: OSError, key: str = "hydra.run.dir") -> InputError:
+    """The error about a folder that cannot be written; `key` names another."""
     reason = error.strerror or str(error)
     return InputError(
-        f"cannot write the run directory '{path}' ({reason}); choose another with hydra.run.dir="
+        f"cannot write the run directory '{path}' ({reason}); choose another with {key}="
     )
 
 

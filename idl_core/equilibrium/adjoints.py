@@ -76,10 +76,11 @@ class _ImplicitAdjoint(torch.autograd.Function):
     @first_order_only
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         rows = _rows(grad)
-        # Each sample in units of its own gradient: the largest numbers in the solve are near 1,
-        # so that no scale of a loss overflows or vanishes, nor decides for another sample.
-        unit = rows.abs().amax(1, keepdim=True) if rows.numel() else rows.new_ones(len(rows), 1)
-        unit = unit.where((unit > 0) & unit.isfinite(), 1.0)
+        # Each sample in units of its own gradient, a power of two so that nothing is rounded: no
+        # scale of a loss overflows or vanishes, nor does one sample decide for another.
+        size = rows.abs().amax(1, keepdim=True) if rows.numel() else rows.new_ones(len(rows), 1)
+        unit = torch.ldexp(torch.ones_like(size), torch.frexp(size)[1] - 1)
+        unit = unit.where((size > 0) & size.isfinite(), 1.0)
         rows = rows / unit
 
         def step(v: Tensor, out: Tensor) -> Tensor:

@@ -25,8 +25,7 @@ def first_order_only(backward: Callable[..., Gradients]) -> Callable[..., Gradie
 
     @functools.wraps(backward)
     def wrapper(ctx: Any, *grads: Tensor | None) -> Gradients:
-        if not torch.compiler.is_compiling():
-            refuse_vmap(*grads)
+        refuse_vmap(*grads)
         if not torch.is_grad_enabled():  # no create_graph
             return _as_it_was_solved(backward, ctx, grads)
         with torch.no_grad():

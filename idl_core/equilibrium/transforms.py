@@ -21,9 +21,9 @@ _NOT_BY_FUNC = (
 
 
 def functorch_is_active() -> bool:
-    """Whether a transform of torch.func is at work."""
-    asked = getattr(torch._C, "_are_functorch_transforms_active", None)
-    return asked is not None and bool(asked())
+    """Whether a transform of torch.func is at work, as far as it can be seen: torch.compile, which
+    follows those itself, does not look behind the question."""
+    return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
 
 
 def is_exporting() -> bool:
@@ -62,6 +62,8 @@ def refuse_tracing() -> None:
 def refuse_vmap(*tensors: Tensor | None) -> None:
     """Raise NotImplementedError where torch maps over a batch, which has no single number: by
     torch.func.vmap, or by is_grads_batched and jacobian(..., vectorize=True), of one of tensors."""
+    if torch.compiler.is_compiling():
+        return
     functorch = torch._C._functorch
     if any(t is not None and functorch.is_legacy_batchedtensor(t) for t in tensors):
         raise NotImplementedError(

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from idl_core.models.mlp import ACTIVATION_LAYERS
+from idl_core.models.mlp import ACTIVATION_LAYERS, as_sizes, check_sizes
+
+_OF_A_PICTURE = ("channels of the input", "height", "width")
 
 
 class CNN(nn.Module):
@@ -18,7 +20,8 @@ class CNN(nn.Module):
     Args:
         input_shape: (channels, height, width) of a picture.
         output_dim: features of the output.
-        channels: of each convolution's output; each halves height and width.
+        channels: of each convolution's output; each halves height and width. Of one convolution a
+            number will do.
         kernel_size: of each convolution, odd.
         activation: a name in `ACTIVATION_LAYERS`.
         bias: whether the layers have one.
@@ -31,7 +34,7 @@ class CNN(nn.Module):
         self,
         input_shape: Sequence[int],
         output_dim: int,
-        channels: Sequence[int] = (8, 16),
+        channels: int | Sequence[int] = (8, 16),
         kernel_size: int = 3,
         activation: str = "relu",
         bias: bool = True,
@@ -48,6 +51,8 @@ class CNN(nn.Module):
             )
         if kernel_size < 1 or kernel_size % 2 == 0:
             raise ValueError(f"kernel_size must be odd, not {kernel_size}")
+        channels = as_sizes("channels", channels)
+        check_sizes(output_dim=output_dim, **dict(zip(_OF_A_PICTURE, input_shape, strict=True)))
         depth, height, width = input_shape
         layers: list[nn.Module] = []
         for before, after in itertools.pairwise((depth, *channels)):

@@ -14,17 +14,21 @@ solved to a tolerance and differentiated by the implicit function theorem, in th
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from idl_core.equilibrium import Anderson, Implicit, Picard, fixed_point
+from idl_core.equilibrium.transforms import refuse_transforms
 from idl_core.models.attention import (
     MultiHeadAttention,
     check_length,
     head_size_of,
     softmax_attention,
 )
-from idl_core.wellposed import project_rows
+from idl_core.wellposed import low_rank_product, project_rows
 
 KAPPA = 0.95
 """Bound on ‖A‖∞ of an implicit head."""
@@ -93,7 +97,7 @@ class _Equilibrium(nn.Module):
         if not self.is_low_rank:
             return project_rows(self.A.flatten(0, 1), KAPPA).view_as(self.A)
         L, R = self._factors()
-        return L @ R.mT
+        return low_rank_product(L, R)
 
     def _factors(self) -> tuple[Tensor, Tensor]:
         """L and R with ‖L‖∞ ≤ κ and ‖Rᵀ‖∞ ≤ 1 for each head, so that ‖L Rᵀ‖∞ ≤ κ."""
@@ -113,9 +117,11 @@ class _Equilibrium(nn.Module):
         n_head = len(self.B)
         # All heads' B side by side: one product.
         Z = u.flatten(0, 1) @ self.B.transpose(0, 1).flatten(1)
-        Z = Z.view(b * T, n_head, -1).transpose(0, 1)
-        if self.fixed_point_iter == 1:
-            return self._attend(Z.unflatten(1, (b, T)))
+        Z = Z.view(b * T, n_head, 3 * self.head_size).transpose(0, 1)
+        if self.fixed_point_iter == 1:  # A has no part in it
+            unused = (self.L, self.R) if self.is_low_rank else (self.A,)
+            out: Tensor = _WithoutEffect.apply(self._attend(Z.unflatten(1, (b, T))), *unused)
+            return out
         right = self.effective_A() if not self.is_low_rank else None
         left, middle = self._factors() if self.is_low_rank else (right, None)
         assert left is not None
@@ -130,8 +136,10 @@ class _Equilibrium(nn.Module):
 
     def _solve(self, Z: Tensor, left: Tensor, middle: Tensor | None) -> Tensor:
         """`out` at the equilibrium, for Z (n_head, b, T, 3h); solved in float32 at least."""
+        refuse_transforms(Z, left, middle)
         working = torch.promote_types(Z.dtype, torch.float32)
-        with torch.autocast(Z.device.type, enabled=False):
+        # On the meta device there is no autocast.
+        with nullcontext() if Z.is_meta else torch.autocast(Z.device.type, enabled=False):
             middle = None if middle is None else middle.to(working)
             return self._solve_in(Z.to(working), left.to(working), middle).to(Z.dtype)
 
@@ -159,6 +167,32 @@ def _next(Z: Tensor, pre: Tensor, out: Tensor, left: Tensor, middle: Tensor | No
         return torch.baddbmm(torch.baddbmm(Z, pre, left[:, : 3 * h]), out, left[:, 3 * h :])
     small = torch.baddbmm(torch.bmm(out, left[:, 3 * h :]), pre, left[:, : 3 * h])
     return torch.baddbmm(Z, small, middle.mT)
+
+
+class _WithoutEffect(torch.autograd.Function):
+    """Its first argument; the gradient of the others, which have no effect on it, is 0: training on
+    several devices waits for the gradient of every parameter."""
+
+    @staticmethod
+    def forward(out: Tensor, *parameters: Tensor) -> Tensor:
+        return out.view_as(out)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs[1:])
+        ctx.save_for_forward(*inputs[1:])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
+        return grad, *(torch.zeros_like(parameter) for parameter in ctx.saved_tensors)
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *tangents: Tensor) -> Tensor:
+        return tangent.view_as(tangent)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], out: Tensor, *rest: Tensor) -> Any:
+        return out, in_dims[0]
 
 
 class IDLHead(_Equilibrium):

@@ -25,16 +25,19 @@ class MLP(nn.Module):
     Args:
         input_dim: features of a flattened input.
         output_dim: features of the output.
-        hidden_dims: widths of the hidden layers.
+        hidden_dims: widths of the hidden layers; of one, a number will do.
         activation: a name in `ACTIVATION_LAYERS`.
         bias: whether the linear layers have one.
+
+    Raises:
+        ValueError: a size out of range, or an activation that is unknown.
     """
 
     def __init__(
         self,
         input_dim: int,
         output_dim: int,
-        hidden_dims: Sequence[int] = (100,),
+        hidden_dims: int | Sequence[int] = (100,),
         activation: str = "relu",
         bias: bool = True,
     ) -> None:
@@ -43,7 +46,8 @@ class MLP(nn.Module):
             raise ValueError(
                 f"activation must be one of {', '.join(ACTIVATION_LAYERS)}, not {activation!r}"
             )
-        widths = [input_dim, *hidden_dims]
+        widths = [input_dim, *as_sizes("hidden_dims", hidden_dims)]
+        check_sizes(input_dim=input_dim, output_dim=output_dim)
         layers: list[nn.Module] = []
         for narrow, wide in itertools.pairwise(widths):
             layers += [nn.Linear(narrow, wide, bias=bias), ACTIVATION_LAYERS[activation]()]
@@ -53,3 +57,18 @@ class MLP(nn.Module):
         """Map a batch U (m, *input) to (m, output_dim)."""
         out: Tensor = self.layers(U.flatten(1))
         return out
+
+
+def as_sizes(name: str, sizes: int | Sequence[int]) -> list[int]:
+    """The sizes of layers as a list; one number is one layer. Raises: ValueError."""
+    listed = [sizes] if isinstance(sizes, int) else list(sizes)
+    if not all(isinstance(size, int) and size >= 1 for size in listed):
+        raise ValueError(f"{name} must be whole numbers of at least 1, not {sizes!r}")
+    return listed
+
+
+def check_sizes(**sizes: int) -> None:
+    """Raise ValueError where a size, named by its argument, is below 1."""
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{name} must be at least 1, not {size!r}")

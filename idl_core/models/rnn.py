@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from idl_core.equilibrium.solution import LastSolution, Solution, SolveStats
+from idl_core.equilibrium.transforms import has_no_values, refuse_transforms
 from idl_core.functions import ImplicitFunction
 from idl_core.kernels import Model, recurrent_output
 from idl_core.models.implicit import ImplicitModel
@@ -99,12 +100,13 @@ class ImplicitRNNCell(nn.Module):
                 f"x has shape {tuple(x.shape)}; the model takes (batch, time, {self.input_dim})"
             )
         h = self._initial(x, h0)
-        self.layer.last_solution = LastSolution()
+        self.layer.last_solution = report = LastSolution()  # written, never read: threads share it
         if not x.shape[1]:
             return x.new_empty(*x.shape[:2], self.hidden_dim) if all_outputs else h
-        if _solves_its_own_way(self.layer.f):
-            return self._step_by_step(x, h, all_outputs)
-        return self._as_one_node(x, h, all_outputs)
+        f, like = self.layer.f, self.layer.C.new_empty(0, self.layer.hidden_dim)
+        if _solves_its_own_way(f) or has_no_values(x) or f.phi_is_learnt(like):
+            return self._step_by_step(x, h, all_outputs, report)
+        return self._as_one_node(x, h, all_outputs, report)
 
     def _initial(self, x: Tensor, h0: Tensor | None) -> Tensor:
         shape = (x.shape[0], self.hidden_dim)
@@ -114,7 +116,9 @@ class ImplicitRNNCell(nn.Module):
             raise ValueError(f"h0 has shape {tuple(h0.shape)}, not {shape}")
         return h0
 
-    def _as_one_node(self, x: Tensor, h0: Tensor, all_outputs: bool) -> Tensor:
+    def _as_one_node(
+        self, x: Tensor, h0: Tensor, all_outputs: bool, report: LastSolution
+    ) -> Tensor:
         layer = self.layer
         f = layer.f
         B: Tensor = layer.B
@@ -132,7 +136,7 @@ class ImplicitRNNCell(nn.Module):
             left, right = f.constrain_low_rank(layer.L, layer.R)
         else:
             left, right = f.constrain(layer.A), None
-        report = layer.last_solution
+        refuse_transforms(x, h0, left, right, B, layer.C, D)
         model = Model(left, right, B, layer.C, D)
         how = f.method(report, "the implicit RNN")
         outputs = recurrent_output(model, x, h0, how, all_outputs=all_outputs)
@@ -140,13 +144,16 @@ class ImplicitRNNCell(nn.Module):
             report.forward.warn_unless_converged("the implicit RNN")
         return outputs
 
-    def _step_by_step(self, x: Tensor, h: Tensor, all_outputs: bool) -> Tensor:
+    def _step_by_step(
+        self, x: Tensor, h: Tensor, all_outputs: bool, report: LastSolution
+    ) -> Tensor:
         outputs, solutions = [], []
         for u in x.unbind(1):
-            h = self.layer(torch.cat((u, h.to(u.dtype)), 1))
+            step = torch.cat((u, h.to(u.dtype)), 1)
+            h = self.layer.predict(step, None, report)
             outputs.append(h)
-            solutions.append(self.layer.last_solution.forward)
-        self.layer.last_solution.forward = _all_steps(solutions)
+            solutions.append(report.forward)
+        report.forward = _all_steps(solutions)
         return torch.stack(outputs, 1) if all_outputs else h
 
 

@@ -40,10 +40,11 @@ def test_slope_is_the_derivative(name: str) -> None:
     x = GRID[GRID.abs() > 1e-9].requires_grad_()  # some have a kink at 0
     (expected,) = torch.autograd.grad(TORCH[name](x).sum(), x)
     activation, x = ACTIVATIONS[name], x.detach()
-    assert torch.allclose(activation.dphi(x), expected, atol=1e-12)
-    assert torch.allclose(DerivativeByAutograd(activation.phi)(x), expected, atol=1e-12)
+    assert torch.allclose(activation.dphi(x), expected, rtol=1e-8, atol=1e-12)
+    assert torch.allclose(DerivativeByAutograd(activation.phi)(x), expected, rtol=1e-8, atol=1e-12)
     if activation.dphi_of_output is not None:
-        assert torch.allclose(activation.dphi_of_output(activation.phi(x)), expected, atol=1e-8)
+        of_output = activation.dphi_of_output(activation.phi(x))
+        assert torch.allclose(of_output, expected, rtol=1e-9, atol=1e-8)
 
 
 @every_activation
@@ -61,3 +62,9 @@ def test_dtype_is_kept(name: str, dtype: torch.dtype) -> None:
     for function in functions:
         if function is not None:
             assert function(x.clone()).dtype == dtype
+
+
+def test_the_slope_of_leaky_relu_is_exact_in_every_format() -> None:
+    for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
+        slope = ACTIVATIONS["leaky_relu"].dphi(torch.tensor([-1.0, 2.0], dtype=dtype))
+        assert torch.equal(slope, torch.tensor([0.01, 1.0], dtype=dtype))

@@ -54,7 +54,7 @@ def test_another_class_is_refused(tmp_path: Path, fails: Fails) -> None:
         load("image_folder", path=path, class_names=("cat", "dog"))
     with fails("class 'dog' is none of those", "Did you mean 'dogs'?"):
         load("image_folder", path=path, class_names=("dogs", "zebra"))
-    with fails("digits: class '0' is none of those"):
+    with fails("data=digits does not fit: class '0' is none of those"):
         load("digits", class_names=tuple("abcdefghij"))
 
 

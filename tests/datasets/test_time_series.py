@@ -191,6 +191,15 @@ def test_parquet(tmp_path: Path, series: np.ndarray, fails: Callable[..., Any]) 
     np.testing.assert_array_equal(data.test.y[:, 0].numpy(), series[80:])
     with fails("column 'note'", "not numbers"):
         load("timeseries", path=path, column="note")
+    days = [datetime(2020, 1, 1) + timedelta(days=row) for row in range(len(series))]
+    for dates in (days, [f"{day:%d.%m.%Y}" for day in days]):
+        parquet.write_table(pyarrow.table({"day": dates[::-1], "OT": series[::-1]}), path)
+        data = load("timeseries", path=path, look_back=5)
+        np.testing.assert_array_equal(data.test.y[:, 0].numpy(), series[80:])
+        assert "'day' falls" in data.notes[0]
+        parquet.write_table(pyarrow.table({"day": [*dates[50:], *dates[:50]], "OT": series}), path)
+        with fails("column 'day', row 51", "comes after"):
+            load("timeseries", path=path, look_back=5)
     series[7] = np.nan
     parquet.write_table(pyarrow.table({"OT": series}), path)
     with fails("column 'OT', row 8"):

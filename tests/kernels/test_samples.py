@@ -43,7 +43,7 @@ def rnn_of(kernel: str, activation: str = "relu") -> ImplicitRNN:
         layer = rnn.recurrent.layer
         layer.A.uniform_(0.1, 1).div_(layer.A.sum(1, keepdim=True)).mul_(0.9)
         for M in (layer.B, layer.C, layer.D):  # no state near relu's kink, where float32 may differ
-            M.abs_()
+            M.abs_().mul_(0.2)
     return rnn
 
 

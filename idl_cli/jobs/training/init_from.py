@@ -55,11 +55,17 @@ def with_initial_options(config: TrainConfig, typed: Sequence[str]) -> TrainConf
     return dataclasses.replace(config, model=ImplicitConfig(**options))
 
 
-def initial_checkpoint(config: ModelConfig) -> Checkpoint | None:
-    """The checkpoint that `model.init_from` names, if any. Raises: InputError."""
+def initial_run(config: ModelConfig) -> Path | None:
+    """The run that `model.init_from` names, if any."""
     if not isinstance(config, ImplicitConfig) or config.init_from is None:
         return None
-    return chosen_checkpoint(Path(config.init_from) / "checkpoints", "best")
+    return Path(config.init_from)
+
+
+def initial_checkpoint(config: ModelConfig) -> Checkpoint | None:
+    """The checkpoint that `model.init_from` names, if any. Raises: InputError."""
+    run = initial_run(config)
+    return None if run is None else chosen_checkpoint(run / "checkpoints", "best")
 
 
 def load_initial(model: nn.Module, config: ModelConfig, dataset: Dataset) -> None:

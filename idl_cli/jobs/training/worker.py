@@ -10,10 +10,12 @@ from typing import Any
 
 from idl_cli.errors import InputError, RunFailed
 from idl_cli.processes.worker_channel import SendingCallback, WorkerChannel
+from idl_cli.safe_streams import make_streams_safe
 
 
 def main(argument: str) -> None:
     """Train by the description in `<argument>/job.json`."""
+    make_streams_safe()
     folder = Path(argument)
     channel = WorkerChannel(folder / "events")
     channel.send("pid", pid=os.getpid())
@@ -34,6 +36,7 @@ def _train(folder: Path, channel: WorkerChannel) -> None:
     from idl_cli.processes.ranks import process_group
     from idl_cli.processes.stop_signals import StopSignals
     from idl_cli.record.checkpoints import checkpoint_folder, resumed_checkpoint
+    from idl_cli.record.data_files import class_names_of
     from idl_core.training import Callback
 
     job: dict[str, Any] = json.loads((folder / "job.json").read_text())
@@ -45,7 +48,10 @@ def _train(folder: Path, channel: WorkerChannel) -> None:
     with process_group(device) as team, StopSignals() as stop:
         checkpoints = Path(job["checkpoints"])
         trained = resumed_checkpoint(checkpoints) if job["resume"] else None
-        setup = set_up_training(config, device, lambda what, done, total: None, trained)
+        names = class_names_of(checkpoints.parent) if trained else None
+        setup = set_up_training(
+            config, device, lambda what, done, total: None, trained, class_names=names
+        )
         first = team.rank == 0
         context = TrainingContext(
             callback=SendingCallback(channel) if first else Callback(),

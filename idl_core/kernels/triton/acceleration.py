@@ -68,21 +68,37 @@ def finish(pre, slope, valid, PHI: tl.constexpr, ADJOINT: tl.constexpr):
 
 
 @triton.jit
-def largest(magnitude):
-    """Each row's largest entry; a NaN, which tl.max would pass over, counts as infinite."""
-    return tl.max(tl.where(magnitude == magnitude, magnitude, float("inf")), 1)
+def _magnitude(value):
+    """|value|; a NaN, which a maximum would pass over, counts as infinite."""
+    return tl.where(value == value, tl.abs(value), float("inf"))
 
 
 @triton.jit
-def products(r0, new, old):
-    """What the mix is decided by, of each row: of the residual r0, its difference to the one
-    before, and the difference before that."""
+def _combined(max_a, max_b, sum_a, sum_b, sum_c, sum_d, more_a, more_b, and_a, and_b, and_c, and_d):
     return (
-        tl.sum(old * new, 1),
-        tl.sum(new * new, 1),
-        tl.sum(old * r0, 1),
-        tl.sum(new * r0, 1),
+        tl.maximum(max_a, more_a),
+        tl.maximum(max_b, more_b),
+        sum_a + and_a,
+        sum_b + and_b,
+        sum_c + and_c,
+        sum_d + and_d,
     )
+
+
+@triton.jit
+def rows_of(g0, r0, new, old):
+    """What an iteration is judged and continued by, of each row, in one reduction: where a row lies
+    across warps, each of its own would wait for the others twice.
+
+    Args:
+        g0, r0: the image and the residual.
+        new, old: the residual's difference to the one before, and the difference before that.
+
+    Returns:
+        The largest |r0| and |g0|; <old, new>, <new, new>, <old, r0>, <new, r0>.
+    """
+    parts = (_magnitude(r0), _magnitude(g0), old * new, new * new, old * r0, new * r0)
+    return tl.reduce(parts, 1, _combined)
 
 
 @triton.jit
@@ -147,10 +163,9 @@ def advance(x, g0, g1, r1, old_g, old_r, old_old, best, count, tol, real):
     """
     r0 = g0 - x
     new_g, new_r = g0 - g1, r0 - r1
-    residual = largest(tl.abs(r0))
-    limit = bound(largest(tl.abs(g0)), tol)
+    residual, size, old_new, new_new, old_r0, new_r0 = rows_of(g0, r0, new_r, old_r)
+    limit = bound(size, tol)
     going = still_open(residual, limit, real)
-    old_new, new_new, old_r0, new_r0 = products(r0, new_r, old_r)
     plain = (residual > 2 * best).to(tl.int32)
     w_new, w_old = mix(old_old, old_new, new_new, old_r0, new_r0, count, plain)
     faster = g0 - w_new[:, None] * new_g - w_old[:, None] * old_g

@@ -13,9 +13,8 @@ import triton.language as tl
 from idl_core.kernels.triton.acceleration import (
     bound,
     finish,
-    largest,
     mix,
-    products,
+    rows_of,
     scales,
     slope_at,
     still_open,
@@ -115,13 +114,13 @@ def solve_streamed(
             r2 = tl.load(residuals + before + at + of)
             tl.store(images + this + at + of, image)
             tl.store(residuals + this + at + of, r0)
-            residual = tl.maximum(residual, largest(tl.abs(r0)))
-            size = tl.maximum(size, largest(tl.abs(image)))
-            more = products(r0, r0 - r1, r1 - r2)
-            old_new += more[0]
-            new_new += more[1]
-            old_r0 += more[2]
-            new_r0 += more[3]
+            more = rows_of(image, r0, r0 - r1, r1 - r2)
+            residual = tl.maximum(residual, more[0])
+            size = tl.maximum(size, more[1])
+            old_new += more[2]
+            new_new += more[3]
+            old_r0 += more[4]
+            new_r0 += more[5]
         tl.debug_barrier()
 
         limit = bound(size, tol)

@@ -200,7 +200,7 @@ def test_out_of_memory_says_what_took_it_and_what_to_lower(
     def full(*args: object, **kwargs: object) -> None:
         raise error
 
-    monkeypatch.setattr("idl_core.training.loop.forward", full)
+    monkeypatch.setattr("idl_core.training.step.forward", full)
     answer = idl("train", *tiny)
     assert answer.code == 1
     line = answer.err.splitlines()[-1]

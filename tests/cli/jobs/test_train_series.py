@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
+from idl_cli.display.figures import spy_plot
+from idl_cli.record.saved_model import saved_blocks
+
 from ..conftest import Answer, Idl
 
 LOOK_BACK, HORIZON = 6, 2
@@ -20,7 +23,8 @@ def values(tmp_path: Path) -> np.ndarray:
     """A series, in units far from 0 and 1, and `series.csv` in the test's folder."""
     rng = np.random.default_rng(0)
     walk = 500 + 20 * np.sin(np.arange(220) / 7) + rng.normal(0, 2, 220)
-    lines = [f"2020-01-01,{number},{value!r}" for number, value in enumerate(walk.tolist())]
+    days = np.datetime64("2020-01-01") + np.arange(220)
+    lines = [f"{days[number]},{number},{value!r}" for number, value in enumerate(walk.tolist())]
     (tmp_path / "series.csv").write_text("\n".join(["date,number,heat", *lines]) + "\n")
     return walk
 
@@ -140,6 +144,12 @@ def test_a_series_far_from_zero_is_learnt_as_one_that_is_near(
 def test_the_spy_plot_of_an_rnn(idl: Idl, values: np.ndarray) -> None:
     train(idl, "model=rnn")
     assert "matrices.png" in idl("plot", "run=trained").out
+    saved = saved_blocks(Path("trained"))
+    assert saved is not None
+    figure = spy_plot(saved.blocks, saved.inputs, saved.outputs)
+    # Its C and D make the next hidden state, not the prediction.
+    assert figure.axes[2].get_ylabel() == "hidden state $h$"
+    assert figure.axes[3].get_xlabel() == "input $u$ and $h$ before"
 
 
 @pytest.mark.parametrize(
@@ -156,7 +166,7 @@ def test_a_cell_that_is_no_number(
 ) -> None:
     path = tmp_path / "series.csv"
     lines = path.read_text().splitlines()
-    lines[41] = f"2020-01-01,40,{cell}"
+    lines[41] = f"2020-02-10,40,{cell}"
     path.write_text("\n".join(lines))
     answer = idl("train", *words("model=rnn"))
     assert (answer.code, answer.err.count("\n")) == (2, 1), answer.err

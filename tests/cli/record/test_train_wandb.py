@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import socket
 import struct
 from collections.abc import Iterator
@@ -94,6 +95,26 @@ def test_a_resumed_run_keeps_its_id(idl: Idl, tiny: list[str]) -> None:
     assert second.code == 0, second.err
     ids = {path.stem for path in first.run.glob("wandb/offline-run-*/*.wandb")}
     assert len(ids) == 1
+
+
+def test_what_is_uploaded_last_holds_the_whole_curve(
+    idl: Idl, tiny: list[str], tmp_path: Path
+) -> None:
+    idl("train", *tiny, "logger=wandb", "hydra.run.dir=run")
+    for path in (tmp_path / "run" / "wandb").glob("offline-run-*"):
+        # As if of the day before: two within a second have one name.
+        path.rename(path.with_name(path.name.replace(path.name.split("-")[2], "20200101_000000")))
+    answer = idl("train", "trainer.resume=run", "trainer.max_epochs=4")
+    folder = Path(shlex.split(answer.err.partition("wandb sync ")[2])[0])
+    assert "20200101" not in folder.name
+    (path,) = folder.glob("*.wandb")
+    rows = history(path)
+    for line in (answer.run / "metrics.jsonl").read_text().splitlines():
+        figures = json.loads(line)
+        step, split = figures.pop("step"), figures.pop("split")
+        assert rows[step]["epoch"] == figures.pop("epoch")
+        for name, value in figures.items():
+            assert rows[step][f"{split}/{name}"] == value
 
 
 class Broken:
