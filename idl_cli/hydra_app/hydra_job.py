@@ -30,7 +30,9 @@ def run_hydra_job(config: DictConfig, run: Callable[[JobRequest], JobOutcome]) -
     invocation = current()
     try:
         request = job_request(config)
-        outcome = run(request)
+        # Where hydra.job.chdir=true has gone elsewhere: paths are meant as they were typed.
+        with contextlib.chdir(HydraConfig.get().runtime.cwd):
+            outcome = run(request)
     except Exception as error:
         if invocation is not None:
             invocation.error = error
@@ -45,7 +47,8 @@ def run_hydra_job(config: DictConfig, run: Callable[[JobRequest], JobOutcome]) -
         invocation.failures.append(outcome.exit_code)
     if not outcome.recorded:
         with contextlib.suppress(OSError):
-            note_refusal(request.output, outcome.message, outcome.exit_code)
+            sweep = request.sweep or request.output.parent
+            note_refusal(request.output, sweep, outcome.message, outcome.exit_code)
     return None
 
 

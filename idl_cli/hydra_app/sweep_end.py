@@ -8,7 +8,7 @@ from pathlib import Path
 
 from idl_cli.display.sweep_table import job_columns
 from idl_cli.display.tables import print_table
-from idl_cli.hydra_app.sweep_jobs import measured, read_jobs, take_refusals
+from idl_cli.hydra_app.sweep_jobs import job_name, measured, read_jobs, take_refusals
 from idl_cli.record.reader import RunRecord
 
 
@@ -26,16 +26,17 @@ def conclude_sweep(
         said: whether every failure was shown when it happened: jobs of clusters write elsewhere.
     """
     refused = take_refusals(folder)
-    jobs = [job for job in read_jobs(folder) if job.path.name not in refused]
+    jobs = [job for job in read_jobs(folder) if job_name(job.path, folder) not in refused]
     if jobs:
         print_table(job_columns(jobs))
         _say_what_is_not_ranked(jobs)
-    failed = {job.path.name: job.summary for job in jobs if job.status == "failed"} | refused
+    failed = {job_name(job.path, folder): job.summary for job in jobs if job.status == "failed"}
+    failed |= refused
     for name, note in failed.items() if not said else ():
         print(f"job {name} failed: {note.get('error')}", file=sys.stderr)
     if not jobs and not failed:
         return code
-    left = [job.path.name for job in jobs if job.status not in ("completed", "failed")]
+    left = [job_name(job.path, folder) for job in jobs if job.status not in ("completed", "failed")]
     if left or code:
         what = f"{len(left)} of these jobs did not end: {', '.join(left[:10])}"
         print(

@@ -85,15 +85,15 @@ class Solution:
 
     Attributes:
         value: the fixed point, shaped as the initial guess.
-        measured: `SolveStats`, or what they are computed from. They may be on a device that has
-            not finished: reading them waits for it.
+        measured: `SolveStats`, or what they are read from: a `LastChange`, or their fields as one
+            tensor (3, m). They may be on a device that has not finished: reading waits for it.
         tol: the bound on the residual that was asked for.
         relative: tol is in units of a right-hand side, as an adjoint's is.
         known_converged: whether every sample is within its bound; None where only the stats tell.
     """
 
     value: Tensor
-    measured: SolveStats | LastChange
+    measured: SolveStats | LastChange | Tensor
     tol: float
     relative: bool = False
     known_converged: bool | None = None
@@ -101,9 +101,12 @@ class Solution:
     @property
     def stats(self) -> SolveStats:
         """Residual, bound and iterations of each sample."""
-        if isinstance(self.measured, LastChange):
-            self.measured = self.measured.stats()
-        return self.measured
+        measured = self.measured
+        if isinstance(measured, LastChange):
+            self.measured = measured = measured.stats()
+        elif isinstance(measured, Tensor):
+            self.measured = measured = SolveStats(*measured.unbind())
+        return measured
 
     @property
     def iterations(self) -> Tensor:

@@ -67,17 +67,7 @@ def set_up_training(
     Returns: them with the configuration, in which the learning rate is now a number.
     Raises: InputError.
     """
-    dataset = build_dataset(config.data, config.seed, progress, class_names=class_names)
-    if class_names is None and (initial := initial_run(config.model)):
-        names = class_names_of(initial) or dataset.class_names
-        if set(names) != set(dataset.class_names):
-            say(
-                f"model.init_from={initial}: it was trained on the classes "
-                f"{', '.join(names[:10])}; what its outputs stand for is learnt anew"
-            )
-        elif names != dataset.class_names:  # labels count the outputs that there are
-            dataset = build_dataset(config.data, config.seed, progress, class_names=names)
-    say_notes(dataset, say)
+    dataset = _dataset(config, progress, say, class_names)
     if getattr(config.model, "differences", False):
         dataset = targets_like_inputs(dataset)
     if trained := trained or initial_checkpoint(config.model):
@@ -98,3 +88,24 @@ def set_up_training(
     schedule = build_schedule(config.scheduler, steps, per_epoch)
     components = TrainingComponents(model, task, optimizer, train, dataset.val, schedule)
     return TrainingSetup(config, dataset, components)
+
+
+def _dataset(
+    config: TrainConfig,
+    progress: Callable[[str, int, int | None], None],
+    say: Callable[[str], None],
+    class_names: Sequence[str] | None,
+) -> Dataset:
+    """The data set, its labels counting the outputs of the model that the training starts from."""
+    dataset = build_dataset(config.data, config.seed, progress, class_names=class_names)
+    if class_names is None and (initial := initial_run(config.model)):
+        names = class_names_of(initial) or dataset.class_names
+        if set(names) != set(dataset.class_names):
+            say(
+                f"model.init_from={initial}: it was trained on the classes "
+                f"{', '.join(names[:10])}; what its outputs stand for is learnt anew"
+            )
+        elif names != dataset.class_names:  # labels count the outputs that there are
+            dataset = build_dataset(config.data, config.seed, progress, class_names=names)
+    say_notes(dataset, say)
+    return dataset

@@ -93,9 +93,9 @@ def device_of(model_config: Mapping[str, Any]) -> torch.device:
 
 
 def data_matrix(X: Array, U: Array, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """M = [Xᵀ Uᵀ] (m, n + p)."""
-    parts = [torch.from_numpy(np.ascontiguousarray(part)) for part in (X, U)]
-    return torch.cat([part.to(device, dtype) for part in parts]).T.contiguous()
+    """M = [Xᵀ Uᵀ] (m, n + p) in float64, of the numbers as `dtype` holds them."""
+    parts = [torch.from_numpy(np.ascontiguousarray(part)).to(device, dtype) for part in (X, U)]
+    return torch.cat(parts).T.to(torch.float64).contiguous()
 
 
 def within_ball(A: Array, kappa: float) -> Array:

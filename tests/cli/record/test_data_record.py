@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from .conftest import Answer, Idl
+from ..conftest import Answer, Idl
 
 
 def pictures(folder: Path, *kinds: str, seed: int = 0) -> str:
