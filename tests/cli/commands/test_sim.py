@@ -302,7 +302,7 @@ def test_what_is_typed_for_a_run_that_is_gone_on_with_counts_or_is_refused(
     assert idl("sim", *auto, "seed=3").code == 2
 
 
-def test_a_teacher_that_was_stopped_goes_on_behind_its_own_normalisation(
+def test_a_teacher_that_was_stopped_goes_on_with_its_own_data(
     idl: Idl, small: list[str], arrays: Path, tmp_path: Path, stop_at: StopAt
 ) -> None:
     data = tmp_path / "mine.npz"
@@ -315,6 +315,10 @@ def test_a_teacher_that_was_stopped_goes_on_behind_its_own_normalisation(
     with_other_inputs(arrays, data, 3, 5)
     teacher = CheckpointFolder(tmp_path / "stopped" / "teacher")
     first = teacher.load()[0]
+    refused = idl("sim", "trainer.resume=stopped")
+    assert refused.code == 2
+    assert "its content is not what 'stopped' was trained on" in refused.err
+    data.write_bytes(arrays.read_bytes())
     assert idl("sim", "trainer.resume=stopped").code == 0
     last = teacher.load()[0]
     assert first is not None
