@@ -40,7 +40,8 @@ class Peers:
 
     def __init__(self, store: dist.Store, rank: int, count: int, name: str, timeout: float) -> None:
         self.rank, self.count, self.timeout = rank, count, timeout
-        self._store, self._name = store, name
+        self._store: Any = store  # `check` is not in the stubs of every torch
+        self._name = name
         self._ended, self._writing = threading.Event(), threading.Lock()
         self._shown: dict[str, Any] = {"beat": 0, "done": False, "said": None, "left": None}
         self._thread = threading.Thread(target=self._beat, daemon=True)

@@ -10,11 +10,13 @@ the maximal eigenvalue of a non-negative irreducible matrix", Numer. Math. 17, 1
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-Matrix = NDArray[np.float64]
+Matrix: TypeAlias = NDArray[np.float64]
 
 _CLOSE = 1e-13  # of bounds from above and below: nothing is left to gain
 _INVERSE_STEPS = 60  # of Noda's iteration, which takes about five where scales are alike

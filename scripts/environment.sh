@@ -1,5 +1,6 @@
 # Sourced by the other scripts: makes .venv with the project installed, once for each pyproject.toml.
 #   prepare_environment SPEC     SPEC is what pip installs in editable mode: "." or ".[dev]"
+#   check_types OPTIONS          mypy on our packages
 # Uses uv where it is installed, else venv and pip. PYTHON names the interpreter (default python3).
 
 prepare_environment() {
@@ -15,4 +16,13 @@ prepare_environment() {
         .venv/bin/pip install --quiet --disable-pip-version-check -e "$spec"
     fi
     cp pyproject.toml "$stamp"
+}
+
+check_types() {
+    # The folders datasets/ and conf/ are installed under other names; mypy finds them by those names here.
+    mkdir -p build/typing
+    ln -sfn ../../datasets build/typing/idl_datasets
+    ln -sfn ../../conf build/typing/idl_conf
+    MYPYPATH=build/typing .venv/bin/mypy --no-error-summary "$@" \
+        -p idl -p idl_core -p idl_cli -p idl_datasets
 }

@@ -59,9 +59,8 @@ def _compute(
 ) -> float:
     with job.stop as stop:
         begin, teacher = find_teacher(job, begin)
-        dataset = teacher.setup.dataset
         directory, resume = open_directory(
-            job, begin, dataset, lambda run: teacher_checkpoints(teacher, run)
+            job, begin, teacher.setup, lambda run: teacher_checkpoints(teacher, run)
         )
         with recording(job, teacher.setup.config, directory) as callback:
             taught = train_teacher(job, teacher, callback, stop, directory, resume)

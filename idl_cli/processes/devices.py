@@ -29,6 +29,10 @@ def choose_devices(trainer: TrainerConfig) -> list[torch.device]:
 
 def _devices(trainer: TrainerConfig) -> list[torch.device]:
     name = trainer.device_name
+    if trainer.accelerator == "gpu" and trainer.device == "auto" and not torch.cuda.device_count():
+        raise InputError(
+            "trainer.accelerator=gpu: torch finds no GPU here; auto takes what there is"
+        )
     first = choose_device(name)
     if first.type == "cpu":
         count = 1 if trainer.devices == "auto" else int(trainer.devices)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from idl_core.activations import Activation
-from idl_core.equilibrium.solution import LastSolution, Solution, SolveStats
+from idl_core.equilibrium.solution import LastSolution, Solution
 from idl_core.equilibrium.solvers import Solver
 
 
@@ -100,7 +100,7 @@ class Found(NamedTuple):
 
 def solution_of(value: Tensor, numbers: Tensor, solver: Solver, *, relative: bool) -> Solution:
     """The outcome of a solve whose `numbers` (3, m) may still be on their way."""
-    return Solution(value, SolveStats(*numbers.unbind()), solver.tol, relative)
+    return Solution(value, numbers, solver.tol, relative)
 
 
 class Solved(NamedTuple):

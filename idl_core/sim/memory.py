@@ -17,36 +17,26 @@ def states_bytes(n: int, p: int, q: int, m: int, itemsize: int) -> int:
     return 2 * (2 * n + p + q) * m * itemsize
 
 
-def prefers_data(samples: int, features: int) -> bool:
-    """Whether data M (samples, features) are applied at less cost than the matrix MᵀM."""
-    return 2 * samples < features
-
-
 # Numbers that the interior-point method keeps at most: products of columns, and the rows' matrices.
 PAIRS = 30_000_000
 MATRICES = 32_000_000
-# And polishing, of rows' factors.
-POLISHED = 130_000_000
-# Inverses, of D² numbers each, that ADMM and polishing keep: rows move between few penalties.
-INVERSES = 12
 
 
-def solve_bytes(width: int, m: int, rows: int, itemsize: int) -> int:
-    """Bytes that a solve takes at most in one process.
+def solve_bytes(width: int, m: int, rows: int) -> int:
+    """Bytes that a solve takes at most in one process, in float64.
 
-    Of the size of the Gram matrix: itself, its live columns and their magnitudes; the inverses,
-    three in the making; bases of free or seen directions, and what the columns of either block
-    span. Beside them the data, their copy, a
-    dozen arrays over the rows; the interior-point method's products of columns, and what it or
-    polishing, which comes later, factors for rows.
+    The data, their copy in float64 and the chunks that QR factors; of the size of the Gram matrix:
+    R, the Gram matrix, and eigenvectors and inverses of two low-curvature subspaces; the points of
+    the rows, their changes and what is computed from them; products of columns, and the rows'
+    matrices.
     """
-    gram = width * m if prefers_data(m, width) else width * width
-    side = max(-(-width // 3), m if 3 * m <= 2 * width else 0)
-    pairs = min(PAIRS, width * side * (side + 1) // 2)
-    interior = 3 * min(MATRICES, rows * side * side)
-    polish = min(POLISHED, rows * width * width // 4)
-    held = (3 + INVERSES + 3 + 3 + 2) * gram
-    return itemsize * (2 * width * m + held + 14 * rows * width + 2 * pairs + max(interior, polish))
+    rank = min(m, width)
+    held = 14 * width * width if m > width / 3 else 4 * rank * width
+    chunk = 10 * rank * width
+    matrix = max(width * width if m > width / 3 else 0, rank * rank)
+    matrices = 3 * max(matrix, min(MATRICES, rows * matrix))
+    pairs = min(PAIRS, width * rank * (rank + 1) // 2)
+    return 8 * (2 * width * m + held + chunk + 60 * rows * width + 2 * pairs + matrices)
 
 
 def available_bytes(device: torch.device) -> int | None:

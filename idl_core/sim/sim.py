@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from idl_core.sim.state_files import load_states, save_states
 from idl_core.sim.states import Layer, record_states
 from idl_core.wellposed import project_rows
 
-Array = np.ndarray[Any, Any]
+Array: TypeAlias = np.ndarray[Any, Any]
 States = dict[str, Array]
 
 

@@ -10,9 +10,9 @@ from idl_core.training.checkpoint import (
     write_checkpoint,
 )
 from idl_core.training.components import TrainingComponents
-from idl_core.training.cuda_graphs import CannotCapture
 from idl_core.training.distributed import Group, Team
 from idl_core.training.evaluation import Batches, Precision, evaluate, predict
+from idl_core.training.graphs import CannotCapture
 from idl_core.training.loop import FitResult, Settings, epoch_order, fit
 from idl_core.training.schedule import Schedule, constant, cosine, step_decay
 from idl_core.training.state import NonFiniteLoss

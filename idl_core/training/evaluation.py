@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal, Protocol
 
 import torch
@@ -39,11 +40,11 @@ def evaluate(
     processes of a `team` share the work.
     """
     team = team or Team()
+    if len(split) == 0:
+        raise ValueError("an empty split has no metrics")
     measures: list[Measure] = []
     for outputs, targets in _outputs(model, split, batch_size, precision, team):
         measures.append(task.measure(outputs, targets, task.loss(outputs, targets)))
-    if len(split) == 0:
-        raise ValueError("an empty split has no metrics")
     return task.metrics(team.total(task.sums(measures) if measures else None))
 
 
@@ -62,9 +63,7 @@ def _outputs(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Outputs and targets of our share of a split, batch by batch, in evaluation mode."""
     device = device_of(model)
-    was_training = model.training
-    model.eval()
-    try:
+    with evaluating(model):
         for first in range(0, len(split), batch_size):
             index = torch.arange(first, min(first + batch_size, len(split)), device=device)
             index = team.share(index)
@@ -72,6 +71,15 @@ def _outputs(
                 continue
             inputs, targets = split.batch(index)
             yield forward(model, inputs, precision), targets
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Within it the model is in evaluation mode."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
     finally:
         model.train(was_training)
 

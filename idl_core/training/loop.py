@@ -17,12 +17,16 @@ import torch
 from torch import Tensor, nn
 
 from idl_core.training.callbacks import Callback, Metrics, Plan, Progress
-from idl_core.training.captured import CapturedStep
 from idl_core.training.checkpoint import CheckpointFolder
 from idl_core.training.components import TrainingComponents
-from idl_core.training.cuda_graphs import CannotCapture, graphs_for
 from idl_core.training.distributed import Team
 from idl_core.training.evaluation import Batches, Precision, device_of, evaluate
+from idl_core.training.graphs import (
+    CannotCapture,
+    CapturedEvaluation,
+    CapturedStep,
+    graphs_for,
+)
 from idl_core.training.rates import LearningRates
 from idl_core.training.state import Best, NonFiniteLoss, TrainingState
 from idl_core.training.step import EagerStep, Step
@@ -137,7 +141,7 @@ def fit(
         loop.restore()
     progress, device = loop.state.progress, device_of(model)
     rates = LearningRates(components.optimizer, components.schedule)
-    step = choose_step(components, rates, settings, team, callback.on_problem)
+    step, loop.evaluation = choose_how(components, rates, settings, team, callback.on_problem)
     loop.start()
     next_tick = time.monotonic() + TICK_SECONDS
     model.train()
@@ -170,26 +174,36 @@ def fit(
     return loop.result(interrupted=False)
 
 
-def choose_step(
+def choose_how(
     components: TrainingComponents,
     rates: LearningRates,
     settings: Settings,
     team: Team,
     say: Callable[[str], None],
-) -> Step:
-    """How steps are run: captured in CUDA graphs or eagerly. `say` is told why not captured, where
-    that shows later."""
-    eager = EagerStep(components, rates, settings.precision, settings.grad_clip, team)
+) -> tuple[Step, Callable[[Batches], Metrics]]:
+    """How steps and evaluations are run: captured in CUDA graphs or eagerly. `say` is told why not
+    captured, where that is slower for it."""
+    precision, size = settings.precision, settings.eval_batch_size
+    eager = EagerStep(components, rates, precision, settings.grad_clip, team)
+
+    def evaluation(val: Batches) -> Metrics:
+        return evaluate(components.model, val, components.task, size, precision, team)
+
     if settings.cuda_graph == "off":
-        return eager
+        return eager, evaluation
     graphs = graphs_for(components, team)
-    if not isinstance(graphs, str):
-        return CapturedStep(eager, graphs, settings.batch_size, say)
-    if settings.cuda_graph == "on":
-        raise CannotCapture(f"cuda_graph=on: {graphs}; auto captures where it can")
-    if device_of(components.model).type == "cuda":
-        say(f"training steps run one operation at a time: {graphs}")
-    return eager
+    if isinstance(graphs, str):
+        if settings.cuda_graph == "on":
+            raise CannotCapture(f"cuda_graph=on: {graphs}; auto captures where it can")
+        if device_of(components.model).type == "cuda":
+            say(f"training steps run one operation at a time: {graphs}")
+        return eager, evaluation
+    step = CapturedStep(eager, graphs, settings.batch_size, say)
+    if components.val is None:
+        return step, evaluation
+    captured = CapturedEvaluation(components, components.val, graphs, size, precision, say)
+    # What stops a step from being captured would stop an evaluation.
+    return step, lambda val: evaluation(val) if step.given_up else captured.run()
 
 
 def epoch_order(count: int, seed: int, epoch: int) -> Tensor:
@@ -219,6 +233,7 @@ class _Loop:
         self.saved_at = -math.inf
         self.saved_step: int | None = None
         self.epoch_ended = False
+        self.evaluation: Callable[[Batches], Metrics]
 
     def restore(self) -> None:
         """Take up the newest checkpoint."""
@@ -312,9 +327,7 @@ class _Loop:
 
     def evaluate(self, val: Batches) -> None:
         settings, state = self.settings, self.state
-        metrics = evaluate(
-            self.model, val, self.task, settings.eval_batch_size, settings.precision, self.team
-        )
+        metrics = self.evaluation(val)
         if not math.isfinite(metrics["loss"]):
             raise NonFiniteLoss(metrics["loss"], state.progress)
         sign = -1.0 if settings.monitor in HIGHER_IS_BETTER else 1.0

@@ -81,7 +81,7 @@ INSTEAD = "backward|reverse mode|one by one|state_dict"
 
 
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:.*jit:FutureWarning")
-@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning", "ignore:.*performance drop")
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("kind", MODELS)
 def test_one_line_says_so(kind: str, name: str) -> None:

@@ -10,14 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 import torch.distributed as dist
 from problems import make
 from reference import objective, optimum
 
 from idl.sim.solvers import ADMMMultiGPUSolver, SolveProgress
 from idl_core.sim.memory import NotEnoughMemory
-from idl_core.sim.solvers.distributed.moments import _power_above, _rounded
 
 
 def solver(devices: int, **options: float) -> ADMMMultiGPUSolver:
@@ -143,24 +141,6 @@ def test_the_memory_of_all_processes_is_counted_and_none_is_idle(
     with pytest.raises(Started):
         tested.solve(*case.states(), case.config)
     assert started == [3]
-
-
-def test_sums_of_rounded_parts_do_not_depend_on_their_order() -> None:
-    generator = torch.Generator().manual_seed(0)
-    parts = torch.randn(200, 50, generator=generator, dtype=torch.float64) * 10.0 ** torch.arange(
-        -25, 25, dtype=torch.float64
-    )
-    bound = _power_above(parts.abs().amax(0)) * 256
-    rounded = _rounded(parts, bound)
-    forward, backward = torch.zeros(50).double(), torch.zeros(50).double()
-    for part in rounded:
-        forward += part
-    for part in rounded.flip(0):
-        backward += part
-    assert torch.equal(forward, backward)
-    assert torch.equal(forward, rounded[::2].sum(0) + rounded[1::2].sum(0))
-    exact = parts.sum(0)
-    assert ((forward - exact).abs() <= 1e-15 * 200 * bound).all()
 
 
 @pytest.mark.parametrize(("option", "value"), [("devices", 0), ("timeout", 0.0)])

@@ -25,15 +25,20 @@ from idl_core.training import (
     fit,
     loop,
 )
-from idl_core.training.captured import SEVERAL
-from idl_core.training.cuda_graphs import graphs_for
+from idl_core.training.graphs import graphs_for
+from idl_core.training.graphs.steps import SEVERAL
 
 from .conftest import Samples, classes, network
 
 # Of 101 samples: 25 batches and a smaller one a pass.
 COUNT, SIZE = 101, 4
 SETTINGS = Settings(
-    batch_size=SIZE, max_epochs=4, log_every=40, checkpoint_seconds=0, grad_clip=0.5
+    batch_size=SIZE,
+    eval_batch_size=8,  # of 20 samples
+    max_epochs=4,
+    log_every=40,
+    checkpoint_seconds=0,
+    grad_clip=0.5,
 )
 
 
@@ -45,8 +50,9 @@ class Replays:
     """
 
     def __init__(self, spoil: Callable[[], None] = lambda: None) -> None:
-        self.captured: list[int] = []  # steps of each graph
-        self.replayed: list[int] = []  # steps of each replay
+        # Steps of each graph, and of each replay; 0: an evaluation.
+        self.captured: list[int] = []
+        self.replayed: list[int] = []
         self._spoil = spoil
 
     def warm_up(self, work: Callable[[], None]) -> None:
@@ -54,7 +60,7 @@ class Replays:
             work()
 
     def capture(self, work: Callable[[], None]) -> Callable[[], None]:
-        steps = work.__self__._count
+        steps = work.__self__._repeats if torch.is_grad_enabled() else 0
         self.captured.append(steps)
 
         def replay() -> None:
@@ -114,7 +120,8 @@ def test_captured_steps_train_as_eager_ones(monkeypatch: pytest.MonkeyPatch) -> 
     graphs = Replays()
     model, result, told, _ = run(graphs, monkeypatch)
     eager, expected, eager_told, _ = run(None, monkeypatch)
-    assert graphs.captured == [1, SEVERAL]
+    assert graphs.captured == [1, 0, SEVERAL]
+    assert graphs.replayed.count(0) == 4 * 2 + 1  # and the one that is compared
     for one, other in zip(model.parameters(), eager.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
     assert result.progress == expected.progress
@@ -130,7 +137,7 @@ def test_which_steps_are_captured(monkeypatch: pytest.MonkeyPatch) -> None:
     graphs = Replays()
     settings = dataclasses.replace(SETTINGS, batch_size=2, max_epochs=2, log_every=10**6)
     run(graphs, monkeypatch, settings)
-    assert graphs.captured == [1, SEVERAL]
+    assert graphs.captured == [1, SEVERAL, 0]
     full = COUNT // 2
     assert sum(graphs.replayed) == 2 * full - 1
     # The first that could be together are one short of it.
@@ -138,7 +145,7 @@ def test_which_steps_are_captured(monkeypatch: pytest.MonkeyPatch) -> None:
 
     due = Replays()
     run(due, monkeypatch, dataclasses.replace(settings, log_every=7, eval_every=5))
-    assert due.captured == [1]
+    assert due.captured == [1, 0]
 
 
 @pytest.mark.parametrize("kill_at", [1, 2, 5, 12])
@@ -168,7 +175,7 @@ def test_a_replay_that_differs_is_taken_back(monkeypatch: pytest.MonkeyPatch) ->
         loop, "CapturedStep",
         lambda eager, *rest: trained.append(eager.components.model) or CapturedStep(eager, *rest),
     )  # fmt: skip
-    from idl_core.training.captured import CapturedStep
+    from idl_core.training.graphs import CapturedStep
 
     def spoil() -> None:
         with torch.no_grad():
@@ -182,6 +189,18 @@ def test_a_replay_that_differs_is_taken_back(monkeypatch: pytest.MonkeyPatch) ->
     eager, _, _, _ = run(None, monkeypatch)
     for one, other in zip(model.parameters(), eager.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+def test_an_evaluation_that_differs_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    from idl_core.training.graphs import evaluation
+
+    monkeypatch.setattr(evaluation, "_alike", lambda found, expected: False)
+    model, result, told, _ = run(Replays(), monkeypatch)
+    (line,) = told.lines
+    assert line.startswith("evaluation runs one operation at a time: a replay")
+    _, expected, _, _ = run(None, monkeypatch)
+    assert result.val == pytest.approx(expected.val, rel=1e-5)
+    assert model.training
 
 
 @pytest.mark.parametrize("moment", ["warm_up", "capture"])
@@ -224,9 +243,9 @@ def test_what_a_training_must_be_for_a_graph() -> None:
         components = TrainingComponents(model, TASKS["classification"], optimizer, classes())
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(
-                "idl_core.training.cuda_graphs.device_of", lambda model: torch.device(device)
+                "idl_core.training.graphs.cuda.device_of", lambda model: torch.device(device)
             )
-            patch.setattr("idl_core.training.cuda_graphs.CudaGraphs", lambda *given: given)
+            patch.setattr("idl_core.training.graphs.cuda.CudaGraphs", lambda *given: given)
             return graphs_for(components, team)
 
     several = Team()

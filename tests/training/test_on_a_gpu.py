@@ -22,7 +22,7 @@ from idl_core.training import (
     cosine,
     fit,
 )
-from idl_core.training.cuda_graphs import CudaGraphs
+from idl_core.training.graphs.cuda import CudaGraphs
 
 from .conftest import Samples, classes, network
 
@@ -125,7 +125,7 @@ def test_captured_steps_train_as_eager_ones(
 ) -> None:
     model, result, told = run(make, "on")
     assert not told.problems
-    assert len(captured) == 2  # of one step and of several
+    assert len(captured) == 3  # of one step, of several, of an evaluation
     eager, expected, _ = run(make, "off")
     for one, other in zip(model.parameters(), eager.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=2e-2, atol=2e-3)

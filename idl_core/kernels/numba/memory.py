@@ -8,23 +8,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Subclasses (DTensor, FakeTensor) and what wraps a tensor may have no memory of their own.
+# Subclasses (DTensor, FakeTensor) may have no memory of their own.
 _PLAIN = (Tensor, torch.nn.Parameter)
 
 
+def _keys(x: Tensor) -> int:
+    """What torch dispatches an operation on x by: there is one for each kind of tensor (on a GPU,
+    meta, sparse, wrapped by functorch, functional) and each lazy operation (conjugate, sign)."""
+    return torch._C._dispatch_keys(x).raw_repr()
+
+
+with torch.inference_mode():
+    _OF_INFERENCE = _keys(torch.empty(0))
+_USUAL = frozenset((_keys(torch.empty(0)), _OF_INFERENCE))
+
+
 def addressable(x: Tensor) -> bool:
-    """Whether the memory of x holds its numbers: a plain tensor, strided, on a CPU, with no lazy
-    sign, not wrapped by functorch, its storage there (FSDP frees that of a sharded parameter)."""
-    return (
-        type(x) in _PLAIN
-        and x.is_cpu
-        and x.layout is torch.strided
-        and not (x.is_neg() or x.is_conj())
-        and not torch._C._functorch.is_functorch_wrapped_tensor(x)
-        and not torch._is_functional_tensor(x)
-        and not x._is_zerotensor()
-        and (x.data_ptr() != 0 or not x.numel())
-    )
+    """Whether the memory of x holds its numbers: a plain tensor, strided, on a CPU, with nothing
+    lazy or wrapped about it, its storage there (FSDP frees that of a sharded parameter)."""
+    return type(x) in _PLAIN and _keys(x) in _USUAL and (x.data_ptr() != 0 or not x.numel())
 
 
 def is_watched() -> bool:

@@ -7,7 +7,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from idl_core.equilibrium.solution import Solution, SolveStats, warn_unreachable
+from idl_core.equilibrium.solution import Solution, warn_unreachable
 from idl_core.equilibrium.solvers import Picard
 from idl_core.kernels.numba import support
 from idl_core.kernels.numba.programs import ROWS, TILE_BYTES
@@ -64,7 +64,7 @@ def forward(
     )
     if how == _WITHIN_ROUNDING:
         warn_unreachable(solver.tol, U.dtype, float(X.abs().max()))
-    solution = Solution(X, SolveStats(*figures.unbind()), solver.tol, False, how > 0)
+    solution = Solution(X, figures, solver.tol, False, how > 0)
     kept = driven if method.activation.dphi_of_output is None else None
     return Pass(X, inner, solution), Y, kept
 
@@ -99,7 +99,7 @@ def backward(
         limits(solver, phi(method.activation), U.dtype, relative=True).phi,
         torch.get_num_threads(),
     )
-    solution = Solution(rows, SolveStats(*figures.unbind()), solver.tol, True, how > 0)
+    solution = Solution(rows, figures, solver.tol, True, how > 0)
     return Pass(rows, inner, solution), _as_matrices(gradients)
 
 
@@ -109,7 +109,7 @@ def _programs(m: int, n: int, r: int) -> ModuleType:
 
 
 def _are_few(m: int, n: int) -> bool:
-    return m <= (_FEW if n * n <= 1 << 18 else _FEW_OF_LARGE)
+    return 0 < m <= (_FEW if n * n <= 1 << 18 else _FEW_OF_LARGE)  # of none they write no gradients
 
 
 _WITHIN_ROUNDING = 2  # how a solve of compiled functions has ended; 0: it has failed

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from idl_core.equilibrium.solution import Solution, SolveStats
+from idl_core.equilibrium.solution import Solution
 from idl_core.equilibrium.solvers import Picard, Solver
 from idl_core.kernels.numba import support
 from idl_core.kernels.numba.memory import array
@@ -61,8 +61,10 @@ def solve(sequence: Sequence, solver: Solver) -> SolvedSequence:
     bounds = limits(solver, phi(sequence.finish), like.dtype, relative)
     given = _arrays(sequence)
     converged = programs().sequence.solve(given, bounds, outcome, torch.get_num_threads())
-    stats, state = SolveStats(*figures.unbind()), slots[-1, :n].T.clone()
-    return SolvedSequence(sequence, slots, Solution(state, stats, solver.tol, relative, converged))
+    state = slots[-1, :n].T.clone()
+    return SolvedSequence(
+        sequence, slots, Solution(state, figures, solver.tol, relative, converged)
+    )
 
 
 def recall(sequence: Sequence, X: Tensor) -> Tensor:

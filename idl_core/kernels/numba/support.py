@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from idl_core.equilibrium.solvers import Picard, Solver
 from idl_core.kernels.numba.memory import addressable, is_watched
 from idl_core.kernels.numba.programs import SMOOTH
 
-Finish = Activation | Tensor
+Finish: TypeAlias = Activation | Tensor
 """What follows an affine map: φ, or the slopes that stand for it in an adjoint."""
 
 Expected = tuple[tuple[Tensor | None, tuple[int, ...]], ...]

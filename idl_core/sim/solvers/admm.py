@@ -1,4 +1,4 @@
-"""The solver to use: all rows at once, each with a proof of how close it is."""
+"""The solver to use: an interior-point method for all rows, each with a proof of its gap."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from torch import Tensor
 
 from idl_core.sim.memory import require, solve_bytes
 from idl_core.sim.regenerated_states import regenerated
-from idl_core.sim.solvers.alternating_direction.loop import ADMMSettings, OnCheck, RowAnswers
-from idl_core.sim.solvers.alternating_direction.presolve import Presolve
 from idl_core.sim.solvers.base import (
     Array,
     BaseSolver,
@@ -26,28 +24,26 @@ from idl_core.sim.solvers.base import (
     kappa_of,
     within_ball,
 )
-from idl_core.sim.solvers.problem.gram import Gram
+from idl_core.sim.solvers.interior_point.block import BlockSolver, RowAnswers
+from idl_core.sim.solvers.interior_point.solve import Limits, OnCheck
+from idl_core.sim.solvers.problem.compressed_data import compress
 from idl_core.sim.solvers.problem.penalty import Penalty, check_penalty_options, objectives
 from idl_core.sim.solvers.problem.report import BlockReport, Rows, SolveProgress, SolveReport
 from idl_core.sim.solvers.problem.row_problem import ROUNDING
 
 
 class ADMMSolver(BaseSolver):
-    """An interior-point method where that is cheap, ADMM on all rows together for the rest, stopped
-    by each row's duality gap.
+    """All rows by a primal-dual interior-point method, each with a proof of how close it is.
 
-    Where the data leave an answer free in few directions, or samples are few, the interior-point
-    method solves all rows in those directions alone (`free_program`, `dual_program`), and most
-    problems with a small λ are done. ADMM takes the rest. Its matrices are factored once for each
-    pair of penalties in use, never in the loop: the two blocks a and b of a row have penalties of
-    their own, powers of ten that move with the ratio of multiplier to answer at the first few
-    checks, and rows with the same pair iterate as one matrix product. The proximal step is exact:
-    soft-thresholding, then the projection onto the ball. At every check from the 100th iteration
-    on, open rows are polished: the optimality conditions are solved on the support found, and signs
-    exchanged until they hold. A row leaves the work once its relative gap is within `gap_tol`.
-    Works in float64. After Boyd et al., "Distributed optimization and statistical learning via the
-    alternating direction method of multipliers" (2011), sections 3.4 and 6, and Mehrotra, "On the
-    implementation of a primal-dual interior point method" (SIAM J. Optim. 2, 1992).
+    The name is that of torchidl's solver of the same problem; no ADMM is left in it. Samples are
+    compressed by a QR factorisation, and columns that no answer needs are left out. Each row then
+    takes Mehrotra's predictor-corrector steps, ten or so whatever λ is; a step solves one linear
+    system, in the form that is cheapest for the problem: on the columns, on the samples, or in the
+    low-curvature subspace alone where λ is small. At every step each row's duality gap is formed
+    from the data, and a row leaves the work once that is within `gap_tol`; what is returned is the
+    incumbent, its smallest weights set to zero as far as a tenth of the gap pays for. After
+    Mehrotra, "On the implementation of a primal-dual interior point method" (SIAM J. Optim. 2,
+    1992).
 
     Args:
         lambda_y, lambda_z: weights of the penalties on [C D] and on [A B].
@@ -56,13 +52,12 @@ class ADMMSolver(BaseSolver):
         well_pose: whether the rows of A are bound by ‖a‖₁ ≤ κ.
         regen_states: fit C and D to the equilibrium states of the A and B found.
         gap_tol: relative gap at which a row is done: gap ≤ gap_tol · max(objective, 1e-6 · ½‖z‖²).
-        max_iter: bound on ADMM iterations a row.
-        relaxation: over-relaxation, in (0, 2).
-        polish_rounds: most exchanges in one polish; 0 for none.
+        max_iter: bound on interior-point steps a row.
+        relaxation, polish_rounds: without effect; taken for configurations of earlier versions.
         batch_feature_size: rows solved at a time, to bound memory; None for all.
-        tol: magnitudes up to which weights are set to zero afterwards. The proximal step makes
-            exact zeros, so that 0 loses no sparsity; what a larger tol costs is added to the gap.
-        dtype: of the work.
+        tol: magnitudes up to which weights are set to zero afterwards; what that costs is added to
+            the gap.
+        dtype: in which X and U are held before the work, which is in float64 always.
 
     Raises:
         ValueError: an option or the data out of range.
@@ -99,14 +94,14 @@ class ADMMSolver(BaseSolver):
         self.lambda_y, self.lambda_z = lambda_y, lambda_z
         self.l1_ratio, self.elastic_net = l1_ratio, elastic_net
         self.well_pose, self.regen_states = well_pose, regen_states
-        self.settings = ADMMSettings(gap_tol, max_iter, relaxation, polish_rounds)
+        self.limits = Limits(gap_tol, max_iter)
         self.batch_feature_size = batch_feature_size
         self.tol, self.dtype = tol, dtype
 
     @property
     def gap_tol(self) -> float:
         """Relative gap at which a row is done."""
-        return self.settings.gap_tol
+        return self.limits.gap_tol
 
     def penalty(self, block: str) -> Penalty:
         """The penalty of "AB" or "CD"."""
@@ -123,22 +118,18 @@ class ADMMSolver(BaseSolver):
         self.refuse_if_too_large(n, len(states.U), m, device)
         self.report = SolveReport(type(self).__name__)
         radius = kappa if self.well_pose else None
-        data = data_matrix(states.X, states.U, device, self.dtype)
-        gram = Gram.of(data)
-        A, B = self._block("AB", data, gram, states.Z, states, radius, started)
+        A, B = self._block("AB", states.Z, states, radius, started, device)
         started = time.perf_counter()
         if self.regen_states:
             states = replace(states, X=regenerated(A, B, states.U, model_config))
-            data = data_matrix(states.X, states.U, device, self.dtype)
-            gram = Gram.of(data)
-        C, D = self._block("CD", data, gram, states.Y, states, None, started)
+        C, D = self._block("CD", states.Y, states, None, started, device)
         self.report.warn_of_shortfalls()
         return A, B, C, D
 
     def bytes_needed(self, n: int, p: int, m: int) -> int:
         """Bytes that a process takes at most for n states, p inputs, m samples."""
         rows = min(n, self.batch_feature_size or n)
-        return solve_bytes(n + p, m, rows, torch.finfo(self.dtype).bits // 8)
+        return solve_bytes(n + p, m, rows)
 
     def refuse_if_too_large(
         self, n: int, p: int, m: int, device: torch.device, processes: int = 1
@@ -160,23 +151,21 @@ class ADMMSolver(BaseSolver):
     def _block(
         self,
         block: str,
-        data: Tensor,
-        gram: Gram,
         target: Array,
         states: States,
         kappa: float | None,
         started: float,
+        device: torch.device,
     ) -> tuple[Array, Array]:
         """The rows of one block, with its report."""
-        n, penalty = len(states.X), self.penalty(block)
-        presolved = Presolve(gram, n, kappa, penalty)
-        z = torch.from_numpy(np.ascontiguousarray(target)).to(data.device, self.dtype)
+        z = torch.from_numpy(np.ascontiguousarray(target)).to(device, torch.float64)
+        data, targets = compress(data_matrix(states.X, states.U, device, self.dtype), z)
+        rows = BlockSolver(data, len(states.X), kappa, self.penalty(block))
         size = self.batch_feature_size or max(len(z), 1)
         parts = []
         for first in range(0, len(z), size):
-            part = z[first : first + size]
             watch = self._watch(block, len(z), first)
-            parts.append(presolved.solve(part @ data, (part * part).sum(1), self.settings, watch))
+            parts.append(rows.solve(targets.rows(slice(first, first + size)), self.limits, watch))
         return finish(self, block, parts, states, target, kappa, started)
 
     def _watch(self, block: str, rows: int, before: int) -> OnCheck:
@@ -212,7 +201,7 @@ def finish(
     # The gap holds for the answer as returned: what clipping to the ball, small weights and the
     # evaluation from the data rather than the Gram matrix changed is counted.
     square = (np.asarray(target, np.float64) ** 2).sum(1)
-    least = ROUNDING * torch.finfo(solver.dtype).eps * square
+    least = ROUNDING * np.finfo(np.float64).eps * square
     left_by_loop = _joined(parts, "gap")
     gap = np.maximum(left_by_loop + objective - found, least)
     scale = np.maximum(objective, 0.5e-6 * square)
@@ -242,7 +231,7 @@ def _tell_what_is_open(solver: ADMMSolver, block: str, relative: Rows, solved: A
         else "once evaluated from the data"
     )
     for rows, when in (
-        (is_open & ~solved, f"after {solver.settings.max_iter} iterations"),
+        (is_open & ~solved, f"after {solver.limits.max_iter} iterations"),
         (is_open & solved, after),
     ):
         if rows.any():

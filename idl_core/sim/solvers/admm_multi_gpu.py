@@ -7,7 +7,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +17,23 @@ import torch.distributed as dist
 
 from idl_core.sim.regenerated_states import regenerated
 from idl_core.sim.solvers.admm import ADMMSolver, finish
-from idl_core.sim.solvers.alternating_direction.loop import RowAnswers
 from idl_core.sim.solvers.base import Array, States, Weights, device_of, kappa_of
+from idl_core.sim.solvers.distributed.factor import Samples
 from idl_core.sim.solvers.distributed.launch import launch
-from idl_core.sim.solvers.distributed.moments import Samples
-from idl_core.sim.solvers.distributed.solve import Job, sharded_solve
+from idl_core.sim.solvers.distributed.solve import Job, sharded_solve, solve_alone
+from idl_core.sim.solvers.interior_point.block import RowAnswers
 from idl_core.sim.solvers.problem.report import SolveReport
 
 
 class ADMMMultiGPUSolver(ADMMSolver):
     """`ADMMSolver` over torch.distributed.
 
-    Processes share the samples for the Gram matrix, and the rows for the solve. In a process group
-    that exists already (torchrun, SLURM), every process calls `solve` with the same states and gets
-    the whole answer. Otherwise torch's elastic launcher starts `devices` processes on this machine:
-    one a GPU over NCCL, or on the CPU over gloo, with `threads` threads each. The
-    answer does not depend on the number of processes: chunks of samples and batches of rows are
-    fixed, and sums are rounded so that their order does not matter.
+    Processes share the samples for the QR factorisation, and the rows for the solve. In a process
+    group that exists already (torchrun, SLURM), every process calls `solve` with the same states
+    and gets the whole answer. Otherwise torch's elastic launcher starts `devices` processes on this
+    machine: one a GPU over NCCL, or on the CPU over gloo, with `threads` threads each; for one
+    device none is started. The answer does not depend on the number of processes: chunks of samples
+    and batches of rows are fixed, and factors are stacked in order.
 
     Args:
         gpu_ids: GPUs to use; None takes all there are, and none are CPU processes.
@@ -84,7 +84,10 @@ class ADMMMultiGPUSolver(ADMMSolver):
         self.report = SolveReport(type(self).__name__)
         kappa = kappa_of(model_config) if self.well_pose else None
         targets = {"AB": (states.Z, kappa), "CD": (states.Y, None)}
-        solve = self._in_group if joined else self._in_processes
+        alone = not joined and self.processes(max(len(states.X), len(states.Y))) == 1
+        if alone and self.gpu_ids:
+            device = torch.device("cuda", self.gpu_ids[0])
+        solve = self._here if joined or alone else self._in_processes
         if self.regen_states:
             [(A, B)] = solve(states, {"AB": targets.pop("AB")}, device)
             states = dataclasses.replace(states, X=regenerated(A, B, states.U, model_config))
@@ -120,25 +123,42 @@ class ADMMMultiGPUSolver(ADMMSolver):
             len(states.X),
             kappa,
             self.penalty(block),
-            self.settings,
+            self.limits,
             self.batch_feature_size,
             self.timeout,
-            self.dtype,
         )
 
-    def _in_group(
+    def _here(
         self,
         states: States,
         targets: dict[str, tuple[Array, float | None]],
         device: torch.device,
     ) -> list[tuple[Array, Array]]:
-        """Solve blocks with the processes of the default group, of which this is one."""
+        """Solve blocks in this process: one of the default group, or alone."""
+        if not (dist.is_available() and dist.is_initialized()):
+            solve, threads = solve_alone, torch.get_num_threads()
+            torch.set_num_threads(self.threads)
+        else:
+            solve, threads = sharded_solve, None
+        try:
+            return self._blocks_here(solve, states, targets, device)
+        finally:
+            if threads is not None:
+                torch.set_num_threads(threads)
+
+    def _blocks_here(
+        self,
+        solve: Callable[..., list[RowAnswers]],
+        states: States,
+        targets: dict[str, tuple[Array, float | None]],
+        device: torch.device,
+    ) -> list[tuple[Array, Array]]:
         data = np.concatenate([states.X, states.U]).T
         pairs = []
         for block, (target, kappa) in targets.items():
             started = time.perf_counter()
             job = self._job(block, states, kappa)
-            answers = sharded_solve(Samples(data, target.T), job, device, self.on_progress)
+            answers = solve(Samples(data, target.T, self.dtype), job, device, self.on_progress)
             pairs.append(finish(self, block, answers, states, target, kappa, started))
         return pairs
 

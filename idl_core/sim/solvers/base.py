@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from idl_core.sim.solvers.problem.report import OnProgress, SolveReport
 
-Array = np.ndarray[Any, np.dtype[Any]]
+Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 Weights = tuple[Array, Array, Array, Array]
 
 
@@ -93,9 +93,9 @@ def device_of(model_config: Mapping[str, Any]) -> torch.device:
 
 
 def data_matrix(X: Array, U: Array, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """M = [Xᵀ Uᵀ] (m, n + p)."""
-    parts = [torch.from_numpy(np.ascontiguousarray(part)) for part in (X, U)]
-    return torch.cat([part.to(device, dtype) for part in parts]).T.contiguous()
+    """M = [Xᵀ Uᵀ] (m, n + p) in float64, of the numbers as `dtype` holds them."""
+    parts = [torch.from_numpy(np.ascontiguousarray(part)).to(device, dtype) for part in (X, U)]
+    return torch.cat(parts).T.to(torch.float64).contiguous()
 
 
 def within_ball(A: Array, kappa: float) -> Array:

@@ -50,7 +50,7 @@ WRONG = [
     ("model.kappa=-0.1", "model.kappa=-0.1"),
     ("model.tol=0", "model.tol=0: it must be above 0"),
     ("model.activation=rleu", "Did you mean 'relu'?"),
-    ("model.kernel=tritn", "choose from auto, torch, triton. Did you mean 'triton'?"),
+    ("model.kernel=tritn", "choose from auto, torch, numba, triton. Did you mean 'triton'?"),
     ("trainer.device=cpu model.kernel=triton", "model.kernel='triton' cannot solve this: "),
     ("model.kernel=triton model.wellposed=triu", "a triangular A needs no iteration"),
     ("model.wellposed=yes", "choose from inf, triu, none"),

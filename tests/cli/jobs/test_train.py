@@ -36,7 +36,8 @@ def test_the_run_directory_is_what_design_says(idl: Idl, tiny: list[str], tmp_pa
     assert run.parent == Path("runs/train")
     assert run.name.endswith("_implicit_arrays")
     assert {path.name for path in run.iterdir()} == {
-        "config.yaml", "overrides.yaml", "metrics.jsonl", "checkpoints", "figures", "summary.json",
+        "config.yaml", "overrides.yaml", "data.json", "metrics.jsonl", "checkpoints", "figures",
+        "summary.json",
     }  # fmt: skip
     assert {path.name for path in (run / "checkpoints").iterdir()} == {
         "best.safetensors", "best_before.safetensors", "last.safetensors", "previous.safetensors",

@@ -29,7 +29,7 @@ class Rows:
         self.integers = ir.VectorType(self.whole, self.lanes)
         self.zero = ir.Constant(self.vector, [0.0] * self.lanes)
         arrays = [isinstance(kind, types.Array) for kind in signature.args]
-        self.tiles = [
+        self.tiles: list[Any] = [
             context.make_array(kind)(context, builder, argument) if is_array else None
             for kind, argument, is_array in zip(signature.args, arguments, arrays, strict=True)
         ]

@@ -10,11 +10,9 @@ import torch.distributed as dist
 from torch import Tensor
 
 from idl_core.peers import Peers
-from idl_core.sim.memory import prefers_data
-from idl_core.sim.solvers.alternating_direction.loop import ADMMSettings, RowAnswers
-from idl_core.sim.solvers.alternating_direction.presolve import Presolve
-from idl_core.sim.solvers.distributed.moments import Samples, sharded_moments
-from idl_core.sim.solvers.problem.gram import Gram
+from idl_core.sim.solvers.distributed.factor import Samples, sharded_factor
+from idl_core.sim.solvers.interior_point.block import BlockSolver, RowAnswers
+from idl_core.sim.solvers.interior_point.solve import Limits
 from idl_core.sim.solvers.problem.penalty import Penalty
 from idl_core.sim.solvers.problem.report import OnProgress, SolveProgress
 
@@ -29,27 +27,26 @@ class Job:
         block: "AB" or "CD".
         states: n, leading columns of the data.
         kappa: radius of the ball, or None.
-        penalty, settings: of the problem and of the loop.
+        penalty: of the problem.
+        limits: when a row is done.
         batch: rows solved together by one process; fixed, so that answers do not depend on the
             number of processes.
         timeout: seconds that a process may show no sign of life.
-        dtype: of the work.
     """
 
     block: str
     states: int
     kappa: float | None
     penalty: Penalty
-    settings: ADMMSettings
+    limits: Limits
     batch: int
     timeout: float
-    dtype: torch.dtype
 
 
 def sharded_solve(
     samples: Samples, job: Job, device: torch.device, on_progress: OnProgress | None = None
 ) -> list[RowAnswers]:
-    """All rows' answers, on every process. Samples are shared for the moments, rows for the solve.
+    """All rows' answers, on every process. Samples are shared for the factor, rows for the solve.
 
     Every process of the default group must call it with the same samples and job.
 
@@ -59,49 +56,55 @@ def sharded_solve(
     Raises:
         PeerLost: another process failed or died.
     """
-    m, width = samples.data.shape
-    if prefers_data(m, width):
-        # The data are smaller than what would be reduced: each process takes them whole.
-        data, target = samples.take(slice(None), device, job.dtype)
-        gram = Gram(data=data)
-        h, zz = target.T @ data, (target * target).sum(0)
-    else:
-        matrix, h, zz = sharded_moments(samples, device, job.dtype)
-        # Copies of columns are told from the data only (`span`): read where that is needed.
-        every = torch.arange(width, device=device)
-        origin = (lambda: samples.take(slice(None), device, job.dtype)[0]), every
-        gram = Gram(matrix=matrix, samples=m, origin=origin)
-    presolved = Presolve(gram, job.states, job.kappa, job.penalty)
-    batches = [slice(first, first + job.batch) for first in range(0, len(zz), job.batch)]
+    data, targets = sharded_factor(samples, device)
+    solver = BlockSolver(data, job.states, job.kappa, job.penalty)
+    count = len(targets.rest)
+    batches = [slice(first, first + job.batch) for first in range(0, count, job.batch)]
     with Peers.of_group(job.timeout) as peers:
-        watch = _Watch(peers, job.block, len(zz), on_progress)
+        watch = _Watch(peers, job.block, count, on_progress)
         own: dict[int, RowAnswers] = {}
         for index in range(peers.rank, len(batches), peers.count):
             rows = batches[index]
-            own[index] = presolved.solve(
-                h[rows].clone(), zz[rows].clone(), job.settings, watch.on_check
-            )
-            watch.solved += len(zz[rows])
+            own[index] = solver.solve(targets.rows(rows), job.limits, watch.on_check)
+            watch.solved += len(targets.rest[rows])
         # No collective until all are done: it would end those who still work.
         peers.done()
         peers.wait(range(peers.count), watch.tell)
         watch.tell(at_end=True)
-    return [_shared(own.get(i), i, h[rows], zz[rows], device) for i, rows in enumerate(batches)]
+    width = samples.data.shape[1]
+    return [_shared(own.get(i), i, targets.rest[rows], width) for i, rows in enumerate(batches)]
 
 
-def _shared(
-    own: RowAnswers | None, index: int, h: Tensor, zz: Tensor, device: torch.device
-) -> RowAnswers:
+def solve_alone(
+    samples: Samples, job: Job, device: torch.device, on_progress: OnProgress | None = None
+) -> list[RowAnswers]:
+    """The same answers by this process, which is in no group."""
+    data, targets = sharded_factor(samples, device)
+    solver = BlockSolver(data, job.states, job.kappa, job.penalty)
+    count, answers = len(targets.rest), list[RowAnswers]()
+    for first in range(0, count, job.batch):
+
+        def on_check(iteration: int, gap: Tensor, done: Tensor, before: int = first) -> None:
+            if on_progress is not None:
+                ended, worst = before + int(done.sum()), float(gap.max())
+                on_progress(SolveProgress(job.block, count, ended, iteration, worst))
+
+        part = targets.rows(slice(first, first + job.batch))
+        answers.append(solver.solve(part, job.limits, on_check))
+    return answers
+
+
+def _shared(own: RowAnswers | None, index: int, like: Tensor, width: int) -> RowAnswers:
     """The answers of a batch, of which one process has `own`, on all of them."""
     part = own
     if part is None:
-        empty = torch.empty_like(zz)
-        part = RowAnswers(torch.empty_like(h), empty, empty.clone(), empty.long())
+        v, empty = like.new_empty(len(like), width), torch.empty_like(like)
+        part = RowAnswers(v, empty, empty.clone(), empty.long())
     source = index % dist.get_world_size()
     for tensor in (part.v, part.objective, part.gap, part.iterations):
         dist.broadcast(tensor, source)
     box = [part.history]
-    dist.broadcast_object_list(box, source, device=device)
+    dist.broadcast_object_list(box, source, device=like.device)
     part.history = box[0]
     return part
 

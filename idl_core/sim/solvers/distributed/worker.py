@@ -14,10 +14,10 @@ import torch
 import torch.distributed as dist
 from torch.distributed.elastic.multiprocessing.errors import record
 
-from idl_core.sim.solvers.alternating_direction.loop import ADMMSettings
+from idl_core.sim.solvers.distributed.factor import Samples
 from idl_core.sim.solvers.distributed.launch import PROGRESS, STOP
-from idl_core.sim.solvers.distributed.moments import Samples
 from idl_core.sim.solvers.distributed.solve import Job, sharded_solve
+from idl_core.sim.solvers.interior_point.solve import Limits
 from idl_core.sim.solvers.problem.penalty import Penalty
 from idl_core.sim.solvers.problem.report import SolveProgress
 
@@ -49,10 +49,9 @@ def _solve(path: Path, block: dict[str, Any], device: torch.device) -> None:
         block["states"],
         block["kappa"],
         Penalty(**block["penalty"]),
-        ADMMSettings(**block["settings"]),
+        Limits(**block["limits"]),
         block["batch"],
         block["timeout"],
-        getattr(torch, block["dtype"]),
     )
 
     def tell(progress: SolveProgress) -> None:
@@ -62,7 +61,9 @@ def _solve(path: Path, block: dict[str, Any], device: torch.device) -> None:
         draft.write_text(json.dumps(dataclasses.asdict(progress)))
         draft.replace(path / PROGRESS)
 
-    answers = sharded_solve(Samples(data, target), job, device, tell if leads else None)
+    answers = sharded_solve(
+        Samples(data, target, getattr(torch, block["dtype"])), job, device, tell if leads else None
+    )
     if leads:
         for field in ("v", "objective", "gap", "iterations"):
             whole = torch.cat([getattr(part, field) for part in answers])

@@ -1,7 +1,7 @@
-"""Zeros for nothing: the smallest weights of a row, as long as its proof still covers the answer.
+"""Setting a row's smallest weights to zero, as far as its duality gap allows.
 
-Where λ is small beside the data's curvature, many weights of an answer within the gap are nearly
-zero, of a size that the gap cannot tell from zero.
+An interior-point method has no exact zeros, and where λ is small beside the data's curvature many
+weights of an answer within the gap are of a size that the gap cannot tell from zero.
 """
 
 from __future__ import annotations
@@ -20,16 +20,17 @@ def prune(best: Incumbents, relative_gap: float) -> None:
     (rows,) = (room > 0).nonzero(as_tuple=True)
     part, v = best.problem.rows(rows), best.v[rows]
     allowed = best.objective[rows] + room[rows]
-    sizes = v.abs().sort(1).values
+    # What a weight does to Mw counts, not its size: columns may be of any length.
+    sizes = v.abs() * part.data.lengths
+    sorted_sizes = sizes.sort(1).values
     # By bisection: how many of the smallest go. More of them cost more, but for rounding.
     low = torch.zeros_like(rows)
     high = torch.full_like(rows, v.shape[1])
     for _ in range(max(1, v.shape[1].bit_length())):
         count = (low + high + 1) // 2
-        limit = sizes.gather(1, (count - 1).clamp(min=0)[:, None])
-        answer = torch.where((v.abs() <= limit) & (count > 0)[:, None], 0.0, v)
-        Gv = part.gram.apply(answer)
-        objective = part.objective(answer, Gv)
+        limit = sorted_sizes.gather(1, (count - 1).clamp(min=0)[:, None])
+        answer = torch.where((sizes <= limit) & (count > 0)[:, None], 0.0, v)
+        objective = part.objective(answer, part.residual(answer))
         fits = objective <= allowed
         low, high = torch.where(fits, count, low), torch.where(fits, high, count - 1)
         taken = rows[fits]

@@ -14,7 +14,7 @@ and g* separates into the block a, the support function of the ball after soft-t
 ν is the residual z - Mw of some w, scaled so that this holds. What rounding leaves of a violation
 is charged at R max(‖c_b‖∞ - l1, 0), where R bounds the ℓ1 norm of every w at least as good as the
 best one known: R = objective / l1. With l1 = l2 = 0 no such bound exists, and where l1 is hardly
-above rounding it is too large to be of use, but there is another, on Mw (`span`).
+above rounding it is too large to be of use, but there is another, on Mw (`column_span`).
 """
 
 from __future__ import annotations
@@ -25,10 +25,9 @@ import torch
 from torch import Tensor
 
 from idl_core.sim.solvers.problem.column_span import ColumnSpan
-from idl_core.sim.solvers.problem.gram import Gram
+from idl_core.sim.solvers.problem.compressed_data import CompressedData, Targets
 from idl_core.wellposed import project_rows
 
-_REFITS = 2  # the second takes up what the first has lost to rounding
 # Units of rounding that the evaluation of an objective or a bound can be wrong by, relative to
 # the largest of its terms.
 ROUNDING = 4.0
@@ -36,24 +35,37 @@ _TINY = 1e-300
 
 
 @dataclass(frozen=True)
+class Residual:
+    """What k rows' points w make of the data.
+
+    Attributes:
+        nu: (k, r), Qᵀz - Rw.
+        c: (k, D), Mᵀν.
+        square: (k,), ‖ν‖², with what of z is outside of the range of M.
+        along: (k,), zᵀν.
+    """
+
+    nu: Tensor
+    c: Tensor
+    square: Tensor
+    along: Tensor
+
+
+@dataclass(frozen=True)
 class RowProblem:
     """k rows with the same data.
 
     Attributes:
-        gram: MᵀM.
-        h: (k, D), Mᵀz of each row.
-        zz: (k,), ‖z‖².
-        lengths: (D,), ‖M_j‖ of the columns.
+        data: M.
+        targets: z of each row.
         ball: number of leading columns, the block a, that the ball binds; 0 for no ball.
         kappa: radius κ of that ball.
         l1, l2: weights of the penalties.
         span: of the columns of the block b, where it has been found: it takes some time.
     """
 
-    gram: Gram
-    h: Tensor
-    zz: Tensor
-    lengths: Tensor
+    data: CompressedData
+    targets: Targets
     ball: int
     kappa: float
     l1: float
@@ -62,65 +74,56 @@ class RowProblem:
 
     def rows(self, index: Tensor) -> RowProblem:
         """The problem of some of the rows."""
-        return replace(self, h=self.h[index], zz=self.zz[index])
+        return replace(self, targets=self.targets.rows(index))
+
+    @property
+    def count(self) -> int:
+        """k."""
+        return len(self.targets.rest)
+
+    @property
+    def zz(self) -> Tensor:
+        """(k,) ‖z‖²."""
+        return (self.targets.z**2).sum(1) + self.targets.rest
 
     def scale(self, objective: Tensor) -> Tensor:
         """(k,) what a gap is relative to: max(objective, 1e-6 · ½‖z‖²)."""
         return torch.maximum(objective, 0.5e-6 * self.zz)
 
-    @property
-    def is_unbound(self) -> bool:
-        """Whether neither a penalty nor the ball bounds b."""
-        return not (self.l1 or self.l2) and self.ball < self.gram.size
+    def residual(self, w: Tensor) -> Residual:
+        """Of any points w (k, D)."""
+        z, rest = self.targets.z, self.targets.rest
+        nu = z - w @ self.data.factor.T
+        c = nu @ self.data.factor
+        return Residual(nu, c, (nu * nu).sum(1) + rest, (z * nu).sum(1) + rest)
 
-    def refitted(self, w: Tensor) -> Tensor:
-        """w (k, D) with the b of least squares for its a, where nothing bounds b."""
-        if not self.is_unbound or self.span is None:
-            return w
-        for _ in range(_REFITS):
-            c = self.h - self.gram.apply(w)
-            step = self.span.solve(c[:, self.ball :])
-            w = torch.cat([w[:, : self.ball], w[:, self.ball :] + step], 1)
-        return w
+    def objective(self, v: Tensor, at: Residual) -> Tensor:
+        """(k,) objective of feasible rows v (k, D), or what it can be at most for rounding."""
+        size = v.abs()
+        hidden = self.data.unit * (size @ self.data.lengths)
+        fit = 0.5 * at.square + hidden * (at.square.sqrt() + hidden)
+        return fit + self.l1 * size.sum(1) + 0.5 * self.l2 * (v * v).sum(1)
 
-    def prox(self, point: Tensor, rho: Tensor) -> Tensor:
-        """argmin over v of g(v) + ½ Σ ρ (v - point)², exactly; rho (D,) constant on block a.
-
-        Soft-thresholding, then the projection onto the ball: their composition is the proximal
-        operator of the sum, since the ball's multiplier acts as one more threshold.
-        """
-        value = _soft(point, self.l1 / rho)
-        if self.l2:
-            value = value * (rho / (rho + self.l2))
-        if self.ball:
-            value[:, : self.ball] = project_rows(value[:, : self.ball], self.kappa)
-        return value
-
-    def objective(self, v: Tensor, Gv: Tensor) -> Tensor:
-        """(k,) objective of feasible rows v (k, D), given Gv = vG."""
-        fit = 0.5 * (self.zz + (v * (Gv - 2 * self.h)).sum(1)).clamp(min=0)
-        return fit + self.l1 * v.abs().sum(1) + 0.5 * self.l2 * (v * v).sum(1)
-
-    def dual_bound(self, w: Tensor, c: Tensor, best: Tensor, answer: Tensor) -> Tensor:
-        """(k,) lower bounds on the optimum from the residuals ν = z - Mw.
+    def dual_bound(self, at: Residual, best: Tensor, answer: Tensor) -> Tensor:
+        """(k,) lower bounds on the optimum from residuals.
 
         Args:
-            w: (k, D), any point.
-            c: (k, D), Mᵀν = h - wG.
+            at: residuals of any points.
             best: (k,), objective of the best answer known.
             answer: (k, D), that answer.
         """
-        along = self.zz - (self.h * w).sum(1)
-        square = (along - (c * w).sum(1)).clamp(min=0)
-        error, slack = self.errors(w)
-        size = c.abs() + error
+        length = at.square.sqrt()
+        error = self.data.unit * length[:, None] * self.data.lengths
+        slack = ROUNDING * torch.finfo(length.dtype).eps * (self.zz + at.square)
+        slack = slack + self.data.unit * self.zz.sqrt() * length
+        size = at.c.abs() + error
         ca, cb = size[:, : self.ball], size[:, self.ball :]
         worst = cb.amax(1) if cb.shape[1] else torch.zeros_like(best)
-        feasible = (self.l1 / worst.clamp(min=torch.finfo(c.dtype).tiny)).clamp(max=1.0)
+        feasible = (self.l1 / worst.clamp(min=torch.finfo(size.dtype).tiny)).clamp(max=1.0)
         bound = torch.full_like(best, -torch.inf)
-        known = self._known(c, error, square + slack, best, answer)
+        known = self._known(at, error, best, answer)
         for s in (torch.ones_like(feasible), feasible):
-            value = s * along - 0.5 * s * s * square - self._in_ball(s, ca)
+            value = s * at.along - 0.5 * s * s * at.square - self._in_ball(s, ca)
             bound = torch.maximum(bound, value - self._unbound(s, cb, best, known) - slack)
         return bound
 
@@ -157,36 +160,21 @@ class RowProblem:
         return most
 
     def _known(
-        self, c: Tensor, error: Tensor, square: Tensor, best: Tensor, answer: Tensor
+        self, at: Residual, error: Tensor, best: Tensor, answer: Tensor
     ) -> tuple[Tensor, Tensor | None] | None:
         """What c_bᵀb (k,), and each |b_j| (k, ·), can be where w is as good as the best known."""
         if self.span is None:
             return None
-        c, error, b = (part[:, self.ball :] for part in (c, error, answer))
+        c, error, b = (part[:, self.ball :] for part in (at.c, error, answer))
         reach = 2 * (2 * (best + self.rounding())).sqrt()
         if self.ball:
-            reach = reach + 2 * self.kappa * self.lengths[: self.ball].max()
+            reach = reach + 2 * self.kappa * self.data.lengths[: self.ball].max()
         along = (c * b + error * b.abs()).sum(1)
-        whole = along + reach * self.span.length(c, error, square.sqrt())
+        whole = along + reach * self.span.length(c, error, at.square.sqrt())
         if self.span.axes is None:
             return whole, None
         return whole, b.abs() + reach[:, None] * self.span.axes
 
-    def errors(self, w: Tensor) -> tuple[Tensor, Tensor]:
-        """What h - wG (k, D), and ½‖z - Mw‖² (k,) of it, may be wrong by.
-
-        What rounding may hide grows with the terms that were summed, which where columns are
-        nearly collinear are large beside their sum.
-        """
-        unit, size = ROUNDING * torch.finfo(w.dtype).eps, w.abs()
-        summed = self.gram.absolute.apply(size) + self.lengths * self.zz.sqrt()[:, None]
-        return unit * summed, unit * (self.zz + (size * (self.h.abs() + summed)).sum(1))
-
     def rounding(self) -> Tensor:
         """(k,) what the evaluation of objective and bound may be wrong by: added to every gap."""
         return ROUNDING * torch.finfo(self.zz.dtype).eps * self.zz
-
-
-def _soft(point: Tensor, threshold: Tensor) -> Tensor:
-    """sign(point) · max(|point| - threshold, 0)."""
-    return point - point.clamp(-threshold, threshold)

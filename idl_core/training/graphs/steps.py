@@ -15,11 +15,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from idl_core.equilibrium import CapturedSolves, collected
+from idl_core.equilibrium import collected
 from idl_core.training.callbacks import Progress
 from idl_core.training.components import TrainingComponents
-from idl_core.training.cuda_graphs import Graphs, Work
 from idl_core.training.evaluation import device_of
+from idl_core.training.graphs.cuda import Graphs
+from idl_core.training.graphs.recording import Recording
 from idl_core.training.step import EagerStep, StepResult
 from idl_core.training.tasks import Measure
 
@@ -47,13 +48,13 @@ class CapturedStep:
         self._eager, self._graphs = eager, graphs
         self._batch_size, self._say = batch_size, say
         self._captured: dict[int, _Steps] = {}
-        self._given_up = False
+        self.given_up = False
 
     def run(self, batches: Sequence[Tensor], progress: Progress, stop: bool) -> StepResult:
         measures: list[Measure] = []
         while batches:
             count = SEVERAL if len(batches) >= SEVERAL else 1
-            if self._given_up or progress.step == 0 or len(batches[0]) != self._batch_size:
+            if self.given_up or progress.step == 0 or len(batches[0]) != self._batch_size:
                 count = 1
                 measures += self._eager.run(batches[:1], progress, stop).measures
             else:
@@ -67,7 +68,7 @@ class CapturedStep:
         if steps is None:
             return self._first(batches, progress)
         steps.load(batches, progress.step)
-        return steps.replay()
+        return steps.recording.replay()
 
     def _first(self, batches: Sequence[Tensor], progress: Progress) -> list[Measure]:
         """Capture so many steps; the first replay is compared with as many steps one by one."""
@@ -77,13 +78,13 @@ class CapturedStep:
             steps.load(batches, progress.step)
             with collected():  # it is the replay that is warned of
                 if len(batches) == 1:
-                    self._graphs.warm_up(steps.work)
+                    self._graphs.warm_up(steps.recording.work)
                     before.restore()
-                steps.work()
+                steps.recording.work()
             expected = _Snapshot(self._eager.components, self._graphs)
             before.restore()
-            steps.capture()
-            measures = steps.replay()
+            steps.recording.capture()
+            measures = steps.recording.replay()
         except RuntimeError as error:
             reason = " ".join(str(error).split("\n")[0].split())
             why = f"they cannot be captured in a CUDA graph: {reason}"
@@ -94,7 +95,7 @@ class CapturedStep:
                 self._captured[len(batches)] = steps
                 return measures
             why = f"a replay of their CUDA graph differs from them by {difference:.1e} of the step"
-        self._given_up = True
+        self.given_up = True
         self._captured.clear()
         self._eager.components.optimizer.zero_grad()
         before.restore()
@@ -103,20 +104,17 @@ class CapturedStep:
 
 
 class _Steps:
-    """A graph of consecutive steps, and the tensors that it reads and writes."""
+    """A graph of consecutive steps, and the tensors that it reads."""
 
     def __init__(self, eager: EagerStep, graphs: Graphs, count: int, batch_size: int) -> None:
         self._eager, self._graphs, self._count = eager, graphs, count
-        device = device_of(eager.components.model)
+        model, optimizer = eager.components.model, eager.components.optimizer
+        device = device_of(model)
         self._indices = torch.zeros(count, batch_size, dtype=torch.int64, device=device)
-        groups = len(eager.components.optimizer.param_groups)
-        self._rates = torch.zeros(count, groups, dtype=torch.float32, device=device)
+        rates = (count, len(optimizer.param_groups))
+        self._rates = torch.zeros(rates, dtype=torch.float32, device=device)
         self._loaded: list[list[float]] = []
-        # Of each step: what a measure counts, and its tensors.
-        self._counts: list[int] = []
-        self._parts: list[Tensor] = []
-        self._solves = CapturedSolves(eager.components.model)
-        self._replay: Work | None = None
+        self.recording = Recording(self._run, graphs, model, count)
 
     def load(self, batches: Sequence[Tensor], step: int) -> None:
         """Set the samples and learning rates of the next run."""
@@ -126,8 +124,7 @@ class _Steps:
             self._graphs.upload(rates, self._rates)
             self._loaded = rates
 
-    def work(self) -> None:
-        """The steps: what is captured."""
+    def _run(self) -> list[Measure]:
         optimizer = self._eager.components.optimizer
         measures: list[Measure] = []
         optimizer.zero_grad()  # what is left would be added to
@@ -135,28 +132,7 @@ class _Steps:
             for group, rate in zip(optimizer.param_groups, self._rates[number], strict=True):
                 group["lr"] = rate
             measures += self._eager.update(self._indices[number], Progress(), False).measures
-        self._counts = [count for count, _ in measures]
-        rows = [parts for _, parts in measures]
-        parts = [torch.stack(parts) for parts in zip(*rows, strict=True)]
-        if not self._parts:
-            self._parts = [torch.empty_like(part) for part in parts]
-        for kept, part in zip(self._parts, parts, strict=True):
-            kept.copy_(part)
-        self._solves.worst(self._count)
-
-    def capture(self) -> None:
-        """Record `work`, which has run before."""
-        with self._solves.collected():
-            self._replay = self._graphs.capture(self.work)
-
-    def replay(self) -> list[Measure]:
-        """Run the steps once more, on what is loaded."""
-        assert self._replay is not None
-        self._replay()
-        self._solves.after_replay()
-        # The next replay writes where this one did.
-        rows = zip(*(part.clone().unbind() for part in self._parts), strict=True)
-        return list(zip(self._counts, rows, strict=True))
+        return measures
 
 
 class _Snapshot:

@@ -1,1 +1,0 @@
-"""ADMM on all rows, with an active-set method that ends it."""
