@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -27,10 +27,12 @@ from idl_cli.config.model_options import (
     RNNConfig,
 )
 from idl_cli.errors import InputError
-from idl_core import functions
+from idl_core import AttentionSettings, ImplicitSettings, functions
 from idl_core.models import CNN, GPT, GRU, LSTM, MLP, ImplicitGPT, ImplicitModel, ImplicitRNN
 from idl_core.sim.memory import available_bytes
 from idl_datasets import Dataset
+
+T = TypeVar("T")
 
 _WELLPOSED = {
     "inf": functions.ImplicitFunctionInf,
@@ -39,22 +41,21 @@ _WELLPOSED = {
 }
 
 
+def _settings(kind: type[T], config: object) -> T:
+    """The settings object of a model family from the options that have the names of its fields."""
+    names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    return kind(**{name: getattr(config, name) for name in names})
+
+
 def _equilibrium(config: ImplicitOptions) -> dict[str, Any]:
     """The arguments of an equilibrium layer, whichever model it is part of."""
     return {
         "f": _WELLPOSED[config.wellposed],
         "no_D": config.no_D,
         "bias": config.bias,
-        "mitr": config.mitr,
-        "grad_mitr": config.grad_mitr,
-        "tol": config.tol,
-        "grad_tol": config.grad_tol,
-        "kappa": config.kappa,
         "is_low_rank": config.is_low_rank,
         "rank": config.rank,
-        "activation": config.activation,
-        "projection": config.projection,
-        "kernel": config.kernel,
+        "settings": _settings(ImplicitSettings, config),
     }
 
 
@@ -118,12 +119,7 @@ def _attention(config: AttentionConfig, dataset: Dataset) -> nn.Module:
         config.n_layer,
         config.n_head,
         config.dropout,
-        config.fixed_point_iter,
-        config.attention_version,
-        config.is_low_rank,
-        config.rank,
-        tol=config.tol,
-        mitr=config.mitr,
+        _settings(AttentionSettings, config),
     )
 
 
