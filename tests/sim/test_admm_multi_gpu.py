@@ -112,7 +112,7 @@ def test_what_its_progress_raises_ends_the_solve_and_its_workers() -> None:
     with pytest.raises(InterruptedError, match="enough"):
         tested.solve(*case.states(), case.config)
     assert len(told) == 1
-    assert told[0].rows == 12
+    assert told[0].rows in (12, 3)  # of A, or of C where A was solved before the first report
     assert not workers()
 
 

@@ -8,7 +8,7 @@ result is the same to the last bit for any number of processes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from idl_core.sim.solvers.problem.compressed_data import (
     stacked,
 )
 
-Array = np.ndarray[Any, Any]
+Array: TypeAlias = np.ndarray[Any, Any]
 
 _CHUNK = 4  # samples in a chunk, in multiples of the number of columns
 
