@@ -35,7 +35,7 @@ class LoopAttention(nn.Module):
     def __init__(self, fused: ImplicitAttention) -> None:
         super().__init__()
         own = fused.equilibrium
-        self.h, self.iterations = own.head_size, own.fixed_point_iter
+        self.h, self.iterations = own.head_size, own.settings.fixed_point_iter
         # B with a fourth part, for the state's `out`, that attention does not read.
         self.A = nn.ParameterList(F.pad(A, (0, self.h)) for A in own.effective_A().detach())
         self.B = nn.ParameterList(F.pad(B, (0, self.h)) for B in own.B.detach())

@@ -62,12 +62,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         print(f"idl: {error}", file=sys.stderr)
         return 2 if isinstance(error, InputError) else 1
+    except (MemoryError, RuntimeError) as error:
+        if (line := _too_large(error)) is None:
+            raise
+        print(f"idl: {line}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         return 130
     finally:
         sys.stdout.flush()
         if reason := lost_output():
             print(f"idl: output could not be written ({reason}) and is lost", file=sys.stderr)
+
+
+def _too_large(error: Exception) -> InputError | None:
+    """The line for an allocation that failed; None for another error."""
+    if "torch" not in sys.modules:
+        return InputError("out of memory") if isinstance(error, MemoryError) else None
+    from idl_cli.processes.device_memory import too_large
+
+    return too_large(error)
 
 
 def _run(words: list[str]) -> int:

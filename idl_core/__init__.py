@@ -14,13 +14,16 @@ from idl_core.equilibrium import (
     flush_warnings,
 )
 from idl_core.functions import ImplicitFunction, ImplicitFunctionInf, ImplicitFunctionTriu
+from idl_core.implicit_settings import ImplicitSettings
 from idl_core.models import (
     CNN,
     GPT,
     GRU,
     LSTM,
     MLP,
+    AttentionSettings,
     GPTLanguageModel,
+    GPTSettings,
     IDLHead,
     ImplicitAttention,
     ImplicitGPT,
@@ -36,8 +39,10 @@ __all__ = [
     "LSTM",
     "MLP",
     "Anderson",
+    "AttentionSettings",
     "Broyden",
     "GPTLanguageModel",
+    "GPTSettings",
     "IDLHead",
     "Implicit",
     "ImplicitAttention",
@@ -49,6 +54,7 @@ __all__ = [
     "ImplicitModel",
     "ImplicitRNN",
     "ImplicitRNNCell",
+    "ImplicitSettings",
     "Phantom",
     "Picard",
     "Solution",

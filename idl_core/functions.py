@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any, ClassVar
 
 import torch
@@ -29,8 +29,8 @@ from idl_core.activations import ACTIVATIONS, Activation, DerivativeByAutograd, 
 from idl_core.equilibrium import Anderson, Implicit, Picard, fixed_point
 from idl_core.equilibrium.solution import LastSolution
 from idl_core.equilibrium.transforms import has_no_values, refuse_transforms
+from idl_core.implicit_settings import ImplicitSettings
 from idl_core.kernels import (
-    KERNELS,
     Affine,
     Method,
     Model,
@@ -44,6 +44,8 @@ from idl_core.wellposed import PROJECTIONS
 
 # A short window: at the sizes of these models the least-squares problems cost as much as the map.
 _ACCELERATION = Anderson(window=3)
+# Settings that a class attribute of a function gives; phi and dphi are the activation's.
+_CLASS_ATTRIBUTES = [f.name for f in fields(ImplicitSettings) if f.name != "activation"]
 # Settings of an implicit function -> whose they are, and how they are called there.
 _OF_SOLVER = {
     "tol": ("solver", "tol"),
@@ -56,29 +58,26 @@ _OF_SOLVER = {
 class ImplicitFunction:
     """X = φ(X Aᵀ + Z) with A as it is: nothing makes it well-posed.
 
-    Class attributes are defaults; an instance keeps its own settings, which may be set anew.
+    Class attributes are the defaults of a subclass; an instance keeps its own settings, which may
+    be set anew.
 
     Args:
-        mitr, grad_mitr: most iterations of the forward and of the adjoint solve.
-        tol: bound on max|φ(AX + Z) - X| of each sample.
-        grad_tol: the same for the adjoint, relative to the largest incoming gradient.
-        kappa: bound on ‖A‖∞, in [0, 1).
-        projection: how A is brought within kappa: a name in `idl_core.wellposed.PROJECTIONS`.
-        activation: a name in `idl_core.activations.ACTIVATIONS`, in place of the class's phi.
-        kernel: "auto": Triton on a GPU and compiled tiles on a CPU, for what they have, else torch;
-            "torch", "numba", "triton": nothing else, what it cannot solve is a ValueError.
+        settings: all settings at once; None: the class attributes.
+        **given: single settings by name, as in `ImplicitFunctionInf(mitr=500)`: they go before
+            `settings`, and None leaves one as it is.
 
     Raises:
         ValueError: a setting out of range or a name that is unknown.
+        TypeError: no such setting.
     """
 
-    mitr: int = 300
-    grad_mitr: int = 300
-    tol: float = 3e-6
-    grad_tol: float = 3e-6
-    kappa: float = 0.99
-    projection: str = "global"
-    kernel: str = "auto"
+    mitr: int = ImplicitSettings.mitr
+    grad_mitr: int = ImplicitSettings.grad_mitr
+    tol: float = ImplicitSettings.tol
+    grad_tol: float = ImplicitSettings.grad_tol
+    kappa: float = ImplicitSettings.kappa
+    projection: str = ImplicitSettings.projection
+    kernel: str = ImplicitSettings.kernel
     lipschitz: float = 1.0  # of phi: ‖A‖∞ is kept within kappa / max(1, lipschitz)
 
     _activation: ClassVar[Activation] = ACTIVATIONS["relu"]
@@ -95,53 +94,22 @@ class ImplicitFunction:
         if "phi" in own or "dphi" in own:
             cls._activation = own_activation(cls.phi, cls.dphi)
 
-    def __init__(
-        self,
-        *,
-        mitr: int | None = None,
-        grad_mitr: int | None = None,
-        tol: float | None = None,
-        grad_tol: float | None = None,
-        kappa: float | None = None,
-        projection: str | None = None,
-        activation: str | None = None,
-        kernel: str | None = None,
-    ) -> None:
-        self.mitr = self.mitr if mitr is None else mitr
-        self.grad_mitr = self.grad_mitr if grad_mitr is None else grad_mitr
-        self.tol = self.tol if tol is None else tol
-        self.grad_tol = self.grad_tol if grad_tol is None else grad_tol
-        self.kappa = self.kappa if kappa is None else kappa
-        self.projection = self.projection if projection is None else projection
-        self.kernel = self.kernel if kernel is None else kernel
-        for name in ("mitr", "grad_mitr"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)!r}")
-        for name in ("tol", "grad_tol"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, not {getattr(self, name)!r}")
-        if not 0 <= self.kappa < 1:
-            raise ValueError(f"kappa must be in [0, 1), not {self.kappa!r}")
-        if self.projection not in PROJECTIONS:
-            raise ValueError(
-                f"projection must be one of {', '.join(PROJECTIONS)}, not {self.projection!r}"
-            )
-        if self.kernel not in KERNELS:
-            raise ValueError(f"kernel must be one of {', '.join(KERNELS)}, not {self.kernel!r}")
-        if activation is None:
+    def __init__(self, settings: ImplicitSettings | None = None, **given: Any) -> None:
+        if settings is None:
+            settings = ImplicitSettings(**{name: getattr(self, name) for name in _CLASS_ATTRIBUTES})
+        chosen = ImplicitSettings.of(settings, **given)
+        for name in _CLASS_ATTRIBUTES:
+            setattr(self, name, getattr(chosen, name))
+        if chosen.activation is None:
             self.activation = self._activation
             self._phi = type(self).phi
             if isinstance(self._phi, nn.Module):  # this instance's own, to be trained by itself
                 self._take_module(copy.deepcopy(self._phi))
-        elif activation in ACTIVATIONS:
-            self.activation = ACTIVATIONS[activation]
+        else:
+            self.activation = ACTIVATIONS[chosen.activation]
             self._phi = self.activation.phi
             vars(self).update(phi=self.activation.phi, dphi=self.activation.dphi)
             self.lipschitz = self.activation.lipschitz
-        else:
-            raise ValueError(
-                f"activation must be one of {', '.join(ACTIVATIONS)}, not {activation!r}"
-            )
         self.solver = Picard(self.tol, self.mitr, then=_ACCELERATION)
         self.adjoint_solver = Picard(self.grad_tol, self.grad_mitr, then=_ACCELERATION)
 
@@ -282,8 +250,8 @@ class ImplicitFunctionInf(ImplicitFunction):
 class ImplicitFunctionTriu(ImplicitFunction):
     """A strictly upper triangular: a feed-forward network, solved exactly, whatever ‖A‖∞."""
 
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings)
+    def __init__(self, settings: ImplicitSettings | None = None, **given: Any) -> None:
+        super().__init__(settings, **given)
         if self.kernel in ("numba", "triton"):
             raise ValueError("kernel must be auto or torch: a triangular A needs no iteration")
 

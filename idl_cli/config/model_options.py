@@ -1,5 +1,9 @@
 """The options of the group model: a class for each model, chosen by `name`.
 
+Options with the name of a field of `ImplicitSettings` or `AttentionSettings` in idl_core become
+that field. They are repeated here with their bounds, since a configuration is checked without
+importing torch; a test compares the two.
+
 To add a model: a class here and in `ModelConfig`, its builder in build_model.py, a file in
 conf/model/.
 """

@@ -19,7 +19,8 @@ _STATUS_STYLES = {
     "unfinished": "yellow",
     "yes": "green",
 }
-_NARROWEST_TEXT = 11  # a longer text column is wrapped so far before a column is left out
+_NARROWEST_TEXT = 24  # a longer text column is wrapped so far before a column is left out
+_NARROWEST_BRIEF = 11  # and one of brief cells
 _GAP = 2  # between columns
 
 
@@ -49,7 +50,8 @@ class Column:
         """Characters that it needs when drawn, where names, and text that wraps, are broken."""
         words = self.name.split() or [""]
         cells = max((len(cell) for cell in self.cells), default=1)
-        cells = min(cells, _NARROWEST_TEXT) if self.wraps else cells
+        narrowest = _NARROWEST_TEXT if self.cells is not self.brief else _NARROWEST_BRIEF
+        cells = min(cells, narrowest) if self.wraps else cells
         return max(cells, *(len(word) for word in words))
 
 

@@ -13,6 +13,7 @@ from idl_cli.display.progress import Screen, SilentScreen, make_screen
 from idl_cli.errors import InputError, RunFailed
 from idl_cli.jobs.earlier_record import EarlierRecord
 from idl_cli.jobs.request import JobOutcome, JobRequest
+from idl_cli.processes.device_memory import too_large
 from idl_cli.processes.ranks import Ranks
 from idl_cli.processes.stop_signals import Interrupted, PoolStop, StopSignals, pass_on
 from idl_cli.record.run_directory import RunDirectory
@@ -149,6 +150,7 @@ def run_job(command: str, compute: Callable[[Job], float], request: JobRequest) 
 
 def _failed(job: Job, error: Exception) -> JobOutcome:
     """Record what ended a job."""
+    error = too_large(error) or error
     expected = isinstance(error, InputError | RunFailed)
     message = str(error) if expected else f"{type(error).__name__}: {error}"
     exit_code = 2 if isinstance(error, InputError) else 1

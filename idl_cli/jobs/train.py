@@ -23,7 +23,7 @@ from idl_cli.jobs.training.several_processes import (
     train_as_rank,
     train_with_workers,
 )
-from idl_cli.processes.devices import choose_devices, devices_name
+from idl_cli.processes.devices import choose_devices, devices_name, workers_note
 from idl_cli.processes.ranks import JoinedRanks, Ranks, join_ranks
 from idl_cli.processes.stop_signals import Interrupted, StopSignals
 from idl_cli.record.checkpoints import checkpoint_folder, resumed_checkpoint
@@ -56,6 +56,8 @@ def compute(job: Job) -> float:
         devices = [here] * ranks.count
     else:
         here = devices[0] if len(devices) == 1 else torch.device("cpu")
+        if note := workers_note(devices):
+            job.screen.say(note)
     trained = None if old is None else resumed_checkpoint(old / "checkpoints")
     names = None if old is None or trained is None else class_names_of(old)
     setup = set_up_training(config, here, job.screen.loading, trained, job.screen.say, names)

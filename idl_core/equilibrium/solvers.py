@@ -156,7 +156,8 @@ class _History:
         self._diagonal.mul_(1 + 8 * limits.eps).add_(limits.tiny)
         weights, _ = torch.linalg.solve_ex(self._normal, self._right)
         weights = weights.nan_to_num_(0.0, 0.0, 0.0).T.contiguous().masked_fill_(excluded, 0.0)
-        return weights.unsqueeze(2).unbind(0)
+        each: tuple[Tensor, ...] = weights.unsqueeze(2).unbind(0)
+        return each
 
 
 @dataclass(frozen=True)

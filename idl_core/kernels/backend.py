@@ -122,7 +122,9 @@ def equilibrium(backend: str, A: Affine, Z: Tensor, X0: Tensor | None, method: M
         return triangular.solve(A, Z, X0, method)
     if backend == "numba":
         return numba_dense.solve(A, Z, X0, method)
-    return (dense if A.right is None else low_rank).solve(A, Z, X0, method)
+    if A.right is None:
+        return dense.solve(A, Z, X0, method)
+    return low_rank.solve(A, Z, X0, method)
 
 
 def equilibrium_adjoint(backend: str, solved: Solved, grad: Tensor, expected: int | None) -> Found:
@@ -145,8 +147,9 @@ def equilibrium_adjoint(backend: str, solved: Solved, grad: Tensor, expected: in
 
 def by_torch(A: Affine, slope: Tensor, grad: Tensor, solver: Solver, expected: int | None) -> Found:
     """Solve V = slope ∘ (V A + grad) by torch."""
-    backend = dense if A.right is None else low_rank
-    return backend.solve_adjoint(A, slope, grad, solver, expected)
+    if A.right is None:
+        return dense.solve_adjoint(A, slope, grad, solver, expected)
+    return low_rank.solve_adjoint(A, slope, grad, solver, expected)
 
 
 class ModelPass(NamedTuple):
@@ -243,8 +246,9 @@ class _SequenceSolves:
 
     def recall(self, sequence: Sequence, X: Tensor) -> Tensor:
         """States, carries and inputs of all steps, from the states X."""
-        by_numba = self._takes(sequence)
-        return (numba_sequence if by_numba else recurrence).recall(sequence, X)
+        if self._takes(sequence):
+            return numba_sequence.recall(sequence, X)
+        return recurrence.recall(sequence, X)
 
     def _takes(self, sequence: Sequence, *solvers: Solver) -> bool:
         if not self._numba:

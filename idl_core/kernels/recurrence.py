@@ -154,7 +154,8 @@ def _slopes(activation: Activation, model: Model, p: int, known: Tensor) -> Tens
     pre = torch.matmul(_inputs_last((model.B,), p), known[:, len(left) :])
     pre += torch.matmul(left, X if right is None else torch.matmul(right.T, X))
     # Flattened: an activation that a user wrote may take matrices only.
-    return activation.dphi(pre.flatten(0, 1)).unflatten(0, (len(X), len(left)))
+    slope: Tensor = activation.dphi(pre.flatten(0, 1)).unflatten(0, (len(X), len(left)))
+    return slope
 
 
 class _GradientSums:

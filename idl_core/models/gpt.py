@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from idl_core.models.attention import CausalSelfAttention, Head, MultiHeadAttention
-from idl_core.models.implicit_attention import ImplicitAttention
+from idl_core.models.attention import (
+    CausalSelfAttention,
+    Head,
+    MultiHeadAttention,
+    head_size_of,
+)
+from idl_core.models.implicit_attention import AttentionSettings, ImplicitAttention
 
 _INITIAL_DEVIATION = 0.02
 
@@ -43,30 +50,52 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(b, T, n_embd) -> (b, T, n_embd)."""
         x = x + self.sa(self.ln1(x))
-        return x + self.ffwd(self.ln2(x))
+        out: Tensor = x + self.ffwd(self.ln2(x))
+        return out
+
+
+@dataclass(frozen=True)
+class GPTSettings:
+    """Sizes of a GPT, explicit or implicit.
+
+    Attributes:
+        vocab_size: number of different tokens.
+        n_embd: width, a multiple of n_head.
+        block_size: longest context.
+        n_layer, n_head: blocks, and heads in each.
+        dropout: of embeddings, attention weights and what the parts of a block give.
+
+    Raises:
+        ValueError: a size out of range.
+    """
+
+    vocab_size: int
+    n_embd: int
+    block_size: int
+    n_layer: int
+    n_head: int
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("vocab_size", "n_embd", "block_size", "n_layer"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)!r}")
+        head_size_of(self.n_embd, self.n_head)
 
 
 class _Transformer(nn.Module):
-    """The transformer whose parts the models below choose; architecture of GPT-2."""
+    """The transformer that the models below share; the architecture of GPT-2.
 
-    def __init__(
-        self,
-        vocab_size: int,
-        n_embd: int,
-        block_size: int,
-        n_layer: int,
-        dropout: float,
-        attention: Callable[[], nn.Module],
-    ) -> None:
+    Args:
+        settings: its sizes.
+        attention: makes the attention of a block.
+    """
+
+    def __init__(self, settings: GPTSettings, attention: Callable[[], nn.Module]) -> None:
         super().__init__()
-        for name, size in (
-            ("vocab_size", vocab_size),
-            ("n_embd", n_embd),
-            ("block_size", block_size),
-            ("n_layer", n_layer),
-        ):
-            if size < 1:
-                raise ValueError(f"{name} must be at least 1, not {size!r}")
+        self.settings = settings
+        n_embd, block_size, dropout = settings.n_embd, settings.block_size, settings.dropout
+        vocab_size, n_layer = settings.vocab_size, settings.n_layer
         self.vocab_size, self.block_size = vocab_size, block_size
         self.token_embedding_table = nn.Embedding(vocab_size, n_embd)
         self.position_embedding_table = nn.Embedding(block_size, n_embd)
@@ -167,11 +196,7 @@ class GPT(_Transformer):
         dropout: float = 0.0,
     ) -> None:
         super().__init__(
-            vocab_size,
-            n_embd,
-            block_size,
-            n_layer,
-            dropout,
+            GPTSettings(vocab_size, n_embd, block_size, n_layer, n_head, dropout),
             lambda: CausalSelfAttention(n_embd, n_head, block_size, dropout),
         )
 
@@ -187,10 +212,13 @@ class ImplicitGPT(_Transformer):
 
     Args:
         vocab_size, n_embd, block_size, n_layer, n_head, dropout: as of `GPT`.
-        fixed_point_iter, attention_version, is_low_rank, rank, tol, mitr: as of `IDLHead`.
+        attention: all settings of the heads; None: the defaults.
+        **given: single settings of the heads by name, as in `fixed_point_iter=3`: they go before
+            `attention`.
 
     Raises:
         ValueError: a size or setting out of range.
+        TypeError: no such setting.
     """
 
     def __init__(
@@ -201,32 +229,13 @@ class ImplicitGPT(_Transformer):
         n_layer: int,
         n_head: int,
         dropout: float = 0.0,
-        fixed_point_iter: int | None = 2,
-        attention_version: str = "softmax",
-        is_low_rank: bool = False,
-        rank: int | None = None,
-        *,
-        tol: float = 3e-6,
-        mitr: int = 300,
+        attention: AttentionSettings | None = None,
+        **given: Any,
     ) -> None:
+        heads = AttentionSettings.of(attention, **given)
         super().__init__(
-            vocab_size,
-            n_embd,
-            block_size,
-            n_layer,
-            dropout,
-            lambda: ImplicitAttention(
-                n_embd,
-                n_head,
-                block_size,
-                dropout,
-                fixed_point_iter,
-                attention_version,
-                is_low_rank,
-                rank,
-                tol=tol,
-                mitr=mitr,
-            ),
+            GPTSettings(vocab_size, n_embd, block_size, n_layer, n_head, dropout),
+            lambda: ImplicitAttention(n_embd, n_head, block_size, dropout, heads),
         )
 
     def forward(self, idx: Tensor) -> Tensor:
@@ -249,15 +258,14 @@ class GPTLanguageModel(_Transformer):
         n_head: int,
         dropout: float = 0.0,
     ) -> None:
-        if n_head < 1 or n_embd % n_head:
-            raise ValueError(f"n_embd ({n_embd}) must be a multiple of n_head ({n_head})")
+        settings = GPTSettings(vocab_size, n_embd, block_size, n_layer, n_head, dropout)
+        size = n_embd // n_head
 
         def attention() -> MultiHeadAttention:
-            size = n_embd // n_head
             heads = [Head(size, n_embd, block_size, dropout) for _ in range(n_head)]
             return MultiHeadAttention(heads, n_embd, dropout)
 
-        super().__init__(vocab_size, n_embd, block_size, n_layer, dropout, attention)
+        super().__init__(settings, attention)
 
     def forward(self, idx: Tensor, targets: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Scores, and their mean cross-entropy with the targets.
@@ -286,9 +294,10 @@ def _draw(
     scores: Tensor, temperature: float, top_k: int | None, generator: torch.Generator | None
 ) -> Tensor:
     """One token (b, 1) for scores (b, v)."""
-    if temperature == 0:
+    if temperature < torch.finfo(scores.dtype).tiny:  # 0, or nothing to divide by
         return scores.argmax(-1, keepdim=True)
-    scores = scores / temperature
+    # The best is 0 beforehand: a quotient may overflow to -inf, never to inf.
+    scores = (scores - scores.amax(-1, keepdim=True)) / temperature
     if top_k is not None and top_k < scores.shape[-1]:
         least = scores.topk(top_k).values[:, -1:]
         scores = scores.masked_fill(scores < least, -math.inf)

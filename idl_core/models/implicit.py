@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from idl_core.equilibrium.solution import LastSolution
 from idl_core.functions import ImplicitFunction, ImplicitFunctionInf
+from idl_core.implicit_settings import ImplicitSettings
 from idl_core.models.numpy_reading import let_numpy_read
 from idl_core.wellposed import low_rank_product
 
@@ -34,14 +35,13 @@ class ImplicitModel(nn.Module):
         f: class of the implicit function; decides the activation and the condition on A.
         no_D: leave D out, so that Ŷ = CX.
         bias: add a constant input.
-        mitr, grad_mitr: most iterations, forward and adjoint; None takes f's, 300.
-        tol, grad_tol: tolerances, forward and adjoint; None takes f's, 3e-6.
-        kappa: bound on ‖A‖∞; None takes f's, 0.99.
+        mitr, grad_mitr, tol, grad_tol, kappa: single settings of f, see `ImplicitSettings`; None:
+            as in `settings`.
         is_low_rank, low_rank: A = L Rᵀ (two names of one switch).
         rank: r, needed with a low rank.
-        activation: name of an activation, in place of f's.
-        projection: how ‖A‖∞ ≤ kappa is kept: "ball", "row" or "global"; None takes f's.
-        kernel: what solves: "auto", "torch", "numba" or "triton"; None takes f's, auto.
+        settings: all settings of f; None: those of the class f.
+        **given: the other settings by name, as in `activation="tanh"`, `projection="ball"`,
+            `kernel="torch"`.
 
     Raises:
         ValueError: a size or setting out of range.
@@ -79,9 +79,8 @@ class ImplicitModel(nn.Module):
         rank: int | None = None,
         *,
         low_rank: bool = False,
-        activation: str | None = None,
-        projection: str | None = None,
-        kernel: str | None = None,
+        settings: ImplicitSettings | None = None,
+        **given: Any,
     ) -> None:
         super().__init__()
         for name, size in (
@@ -94,16 +93,8 @@ class ImplicitModel(nn.Module):
         self.input_dim, self.output_dim, self.hidden_dim = input_dim, output_dim, hidden_dim
         self.bias, self.no_D = bias, no_D
         self.is_low_rank = is_low_rank or low_rank
-        self.f = f(
-            mitr=mitr,
-            grad_mitr=grad_mitr,
-            tol=tol,
-            grad_tol=grad_tol,
-            kappa=kappa,
-            projection=projection,
-            activation=activation,
-            kernel=kernel,
-        )
+        given |= {"mitr": mitr, "grad_mitr": grad_mitr, "tol": tol, "grad_tol": grad_tol}
+        self.f = f(settings=settings, kappa=kappa, **given)
         self.rank = rank
         if self.is_low_rank and (rank is None or not 1 <= rank <= hidden_dim):
             raise ValueError(f"rank must be in 1..{hidden_dim} (hidden_dim), not {rank!r}")
@@ -218,16 +209,17 @@ class ImplicitModel(nn.Module):
         return [getattr(self, name)._version for name in self._shapes()]
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> ImplicitModel:
-        applied = super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         let_numpy_read(self)  # some conversions make new parameters
-        return applied
+        return self
 
     def __getstate__(self) -> dict[str, Any]:
         # The last solution is as large as the last batch, and no part of the model.
         return {**self.__dict__, "last_solution": LastSolution()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__({"_named": True, "_drawn": [], "rank": None} | state)
+        state = {"_named": True, "_drawn": [], "rank": None} | state
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
         let_numpy_read(self)
 
     def __prepare_scriptable__(self) -> nn.Module:

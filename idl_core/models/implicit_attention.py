@@ -15,6 +15,7 @@ solved to a tolerance and differentiated by the implicit function theorem, in th
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -52,37 +53,60 @@ def lipschitz_attention(k: Tensor, q: Tensor, v: Tensor) -> Tensor:
     return torch.matmul(weight, v * torch.rsqrt(v.square() + 1))
 
 
-class _Equilibrium(nn.Module):
-    """Some implicit heads of one size, solved as one.
+@dataclass(frozen=True)
+class AttentionSettings:
+    """Settings of an implicit attention head, and so of every head of an implicit GPT.
 
-    Args: as of `IDLHead`, and n_head.
+    Attributes:
+        fixed_point_iter: iterations from X = 0, differentiated through; None: to the tolerance,
+            with the implicit adjoint.
+        attention_version: "softmax" or "lipschitz".
+        is_low_rank: A = L Rᵀ with L (4h, rank) and R (3h, rank), h the head size.
+        rank: needed with a low rank.
+        tol, mitr: tolerance and most iterations of the solve to tolerance.
+
+    Raises:
+        ValueError: a setting out of range.
     """
 
-    def __init__(
-        self,
-        head_size: int,
-        n_embd: int,
-        n_head: int,
-        fixed_point_iter: int | None,
-        attention_version: str,
-        is_low_rank: bool,
-        rank: int | None,
-        tol: float,
-        mitr: int,
-    ) -> None:
-        super().__init__()
-        if attention_version not in ATTENTION_VERSIONS:
+    fixed_point_iter: int | None = 2
+    attention_version: str = "softmax"
+    is_low_rank: bool = False
+    rank: int | None = None
+    tol: float = 3e-6
+    mitr: int = 300
+
+    def __post_init__(self) -> None:
+        if self.attention_version not in ATTENTION_VERSIONS:
             raise ValueError(
                 f"attention_version must be one of {', '.join(ATTENTION_VERSIONS)}, "
-                f"not {attention_version!r}"
+                f"not {self.attention_version!r}"
             )
-        if fixed_point_iter is not None and fixed_point_iter < 1:
-            raise ValueError(f"fixed_point_iter must be at least 1, not {fixed_point_iter!r}")
-        self.head_size, self.fixed_point_iter = head_size, fixed_point_iter
-        self.attention_version, self.is_low_rank, self.rank = attention_version, is_low_rank, rank
-        self.solver = Picard(tol, mitr, then=Anderson())
-        h = head_size
-        if is_low_rank:
+        if self.fixed_point_iter is not None and self.fixed_point_iter < 1:
+            raise ValueError(f"fixed_point_iter must be at least 1, not {self.fixed_point_iter!r}")
+
+    @classmethod
+    def of(cls, settings: AttentionSettings | None, **given: Any) -> AttentionSettings:
+        """`settings`, the defaults where that is None, with those that are given by name.
+
+        Raises: TypeError where `settings` is something else or a name is unknown; ValueError.
+        """
+        if not isinstance(settings, AttentionSettings | None):
+            raise TypeError(f"settings of heads must be AttentionSettings, not {settings!r}")
+        return replace(settings or cls(), **given)
+
+
+class _Equilibrium(nn.Module):
+    """`n_head` implicit heads of one size, solved as one."""
+
+    def __init__(
+        self, head_size: int, n_embd: int, n_head: int, settings: AttentionSettings
+    ) -> None:
+        super().__init__()
+        self.head_size, self.settings = head_size, settings
+        self.solver = Picard(settings.tol, settings.mitr, then=Anderson())
+        h, rank = head_size, settings.rank
+        if settings.is_low_rank:
             if rank is None or not 1 <= rank <= 3 * h:
                 raise ValueError(f"rank must be in 1..{3 * h} (3 head_size), not {rank!r}")
             self.L = nn.Parameter(torch.randn(n_head, 4 * h, rank) / (2 * rank))
@@ -94,7 +118,7 @@ class _Equilibrium(nn.Module):
 
     def effective_A(self) -> Tensor:
         """A of each head (n_head, 4h, 3h) after its constraint."""
-        if not self.is_low_rank:
+        if not self.settings.is_low_rank:
             return project_rows(self.A.flatten(0, 1), KAPPA).view_as(self.A)
         L, R = self._factors()
         return low_rank_product(L, R)
@@ -107,7 +131,7 @@ class _Equilibrium(nn.Module):
 
     def _attend(self, pre: Tensor) -> Tensor:
         k, q, v = pre.split(self.head_size, -1)
-        if self.attention_version == "softmax":
+        if self.settings.attention_version == "softmax":
             return softmax_attention(k, q, v)
         return lipschitz_attention(k, q, v)
 
@@ -118,18 +142,19 @@ class _Equilibrium(nn.Module):
         # All heads' B side by side: one product.
         Z = u.flatten(0, 1) @ self.B.transpose(0, 1).flatten(1)
         Z = Z.view(b * T, n_head, 3 * self.head_size).transpose(0, 1)
-        if self.fixed_point_iter == 1:  # A has no part in it
-            unused = (self.L, self.R) if self.is_low_rank else (self.A,)
+        iterations, low_rank = self.settings.fixed_point_iter, self.settings.is_low_rank
+        if iterations == 1:  # A has no part in it
+            unused = (self.L, self.R) if low_rank else (self.A,)
             out: Tensor = _WithoutEffect.apply(self._attend(Z.unflatten(1, (b, T))), *unused)
             return out
-        right = self.effective_A() if not self.is_low_rank else None
-        left, middle = self._factors() if self.is_low_rank else (right, None)
+        right = self.effective_A() if not low_rank else None
+        left, middle = self._factors() if low_rank else (right, None)
         assert left is not None
-        if self.fixed_point_iter is None:
+        if iterations is None:
             return self._solve(Z.unflatten(1, (b, T)), left, middle)
         pre = Z
         out = self._attend(pre.unflatten(1, (b, T)))
-        for _ in range(self.fixed_point_iter - 1):
+        for _ in range(iterations - 1):
             pre = _next(Z, pre, out.flatten(1, 2), left, middle)
             out = self._attend(pre.unflatten(1, (b, T)))
         return out
@@ -202,15 +227,12 @@ class IDLHead(_Equilibrium):
         head_size: h.
         n_embd: features of the input.
         block_size: longest sequence.
-        fixed_point_iter: iterations from X = 0, differentiated through; None: to the tolerance,
-            with the implicit adjoint.
-        attention_version: "softmax" or "lipschitz".
-        is_low_rank: A = L Rᵀ with L (4h, rank) and R (3h, rank).
-        rank: needed with a low rank.
-        tol, mitr: of the solve to tolerance.
+        fixed_point_iter, attention_version, is_low_rank, rank: see `AttentionSettings`.
+        **given: its other settings, by name, `tol` and `mitr`.
 
     Raises:
         ValueError: a setting out of range.
+        TypeError: no such setting.
     """
 
     def __init__(
@@ -218,26 +240,24 @@ class IDLHead(_Equilibrium):
         head_size: int,
         n_embd: int,
         block_size: int,
-        fixed_point_iter: int | None = 2,
-        attention_version: str = "softmax",
-        is_low_rank: bool = False,
-        rank: int | None = None,
-        *,
-        tol: float = 3e-6,
-        mitr: int = 300,
+        fixed_point_iter: int | None = AttentionSettings.fixed_point_iter,
+        attention_version: str = AttentionSettings.attention_version,
+        is_low_rank: bool = AttentionSettings.is_low_rank,
+        rank: int | None = AttentionSettings.rank,
+        **given: Any,
     ) -> None:
-        super().__init__(
-            head_size,
-            n_embd,
-            1,
-            fixed_point_iter,
-            attention_version,
-            is_low_rank,
-            rank,
-            tol,
-            mitr,
+        settings = AttentionSettings(
+            fixed_point_iter, attention_version, is_low_rank, rank, **given
         )
+        super().__init__(head_size, n_embd, 1, settings)
         self.block_size = block_size
+
+    @classmethod
+    def from_settings(
+        cls, head_size: int, n_embd: int, block_size: int, settings: AttentionSettings
+    ) -> IDLHead:
+        """The head with all its settings in one object."""
+        return cls(head_size, n_embd, block_size, **vars(settings))
 
     def forward(self, u: Tensor) -> Tensor:
         """(b, T, n_embd) -> (b, T, head_size), T ≤ block_size."""
@@ -251,7 +271,12 @@ class ImplicitAttention(nn.Module):
     Args:
         n_embd, n_head, block_size: n_embd is a multiple of n_head.
         dropout: of the output.
-        fixed_point_iter, attention_version, is_low_rank, rank, tol, mitr: as of `IDLHead`.
+        settings: all settings of the heads; None: the defaults.
+        **given: single settings by name, as in `fixed_point_iter=3`: they go before `settings`.
+
+    Raises:
+        ValueError: a size or setting out of range.
+        TypeError: no such setting.
     """
 
     def __init__(
@@ -260,26 +285,14 @@ class ImplicitAttention(nn.Module):
         n_head: int,
         block_size: int,
         dropout: float = 0.0,
-        fixed_point_iter: int | None = 2,
-        attention_version: str = "softmax",
-        is_low_rank: bool = False,
-        rank: int | None = None,
-        *,
-        tol: float = 3e-6,
-        mitr: int = 300,
+        settings: AttentionSettings | None = None,
+        **given: Any,
     ) -> None:
         super().__init__()
         self.block_size = block_size
+        size = head_size_of(n_embd, n_head)
         self.equilibrium = _Equilibrium(
-            head_size_of(n_embd, n_head),
-            n_embd,
-            n_head,
-            fixed_point_iter,
-            attention_version,
-            is_low_rank,
-            rank,
-            tol,
-            mitr,
+            size, n_embd, n_head, AttentionSettings.of(settings, **given)
         )
         self.proj = nn.Linear(n_embd, n_embd)
         self.dropout = nn.Dropout(dropout)
@@ -297,22 +310,12 @@ class ImplicitAttention(nn.Module):
         heads = [head for head in attention.heads if isinstance(head, IDLHead)]
         if len(heads) != len(attention.heads) or not heads:
             raise ValueError("every head must be an IDLHead")
-        settings = {_settings(head) for head in heads}
-        if len(settings) > 1:
+        alike = {(head.settings, head.B.shape, head.block_size) for head in heads}
+        if len(alike) > 1:
             raise ValueError("the heads' settings differ")
         first = heads[0]
-        fused = cls(
-            first.B.shape[1],
-            len(heads),
-            first.block_size,
-            attention.dropout.p,
-            first.fixed_point_iter,
-            first.attention_version,
-            first.is_low_rank,
-            first.rank,
-            tol=first.solver.tol,
-            mitr=first.solver.max_iter,
-        ).to(first.B)
+        n_embd, dropout = first.B.shape[1], attention.dropout.p
+        fused = cls(n_embd, len(heads), first.block_size, dropout, first.settings).to(first.B)
         weights = [dict(head.named_parameters()) for head in heads]
         with torch.no_grad():
             for name, parameter in fused.equilibrium.named_parameters():
@@ -326,17 +329,8 @@ class ImplicitAttention(nn.Module):
         n_head, n_embd, _ = own.B.shape
         heads = []
         for number in range(n_head):
-            head = IDLHead(
-                own.head_size,
-                n_embd,
-                self.block_size,
-                own.fixed_point_iter,
-                own.attention_version,
-                own.is_low_rank,
-                own.rank,
-                tol=own.solver.tol,
-                mitr=own.solver.max_iter,
-            ).to(own.B)
+            head = IDLHead.from_settings(own.head_size, n_embd, self.block_size, own.settings)
+            head = head.to(own.B)
             with torch.no_grad():
                 weights = dict(own.named_parameters())
                 for name, parameter in head.named_parameters():
@@ -345,9 +339,3 @@ class ImplicitAttention(nn.Module):
         listed = MultiHeadAttention(heads, n_embd, self.dropout.p).to(own.B)
         listed.proj.load_state_dict(self.proj.state_dict())
         return listed.train(self.training)
-
-
-def _settings(head: IDLHead) -> tuple[object, ...]:
-    shape = (head.head_size, head.B.shape, head.block_size)
-    kind = (head.attention_version, head.is_low_rank, head.rank)
-    return (*shape, *kind, head.fixed_point_iter, head.solver)

@@ -36,8 +36,8 @@ class ImplicitRNNCell(nn.Module):
         input_dim: features of u_t.
         implicit_hidden_dim: n, number of states of X_t.
         hidden_dim: features of h_t.
-        **options: of `ImplicitModel`: f, no_D, bias, mitr, grad_mitr, tol, grad_tol, kappa,
-            is_low_rank, low_rank, rank, activation, projection, kernel.
+        **options: of the `ImplicitModel` of a step: f, no_D, bias, is_low_rank, rank; and settings,
+            an `ImplicitSettings`, or its fields by name.
 
     Raises:
         ValueError: a size or option out of range.

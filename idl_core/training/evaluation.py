@@ -88,10 +88,12 @@ def forward(model: nn.Module, inputs: Tensor, precision: Precision) -> Tensor:
     """The model's outputs: 32 and 64 in that type, bf16 by autocast and returned as float32."""
     if precision == "bf16":
         with torch.autocast(inputs.device.type, torch.bfloat16):
-            return model(inputs).float()
+            outputs: Tensor = model(inputs)
+            return outputs.float()
     if precision == "64" and inputs.is_floating_point():
         inputs = inputs.double()
-    return model(inputs)
+    outputs = model(inputs)
+    return outputs
 
 
 def device_of(model: nn.Module) -> torch.device:

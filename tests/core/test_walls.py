@@ -1,4 +1,4 @@
-"""The rooms and who may know whom (DESIGN: no circles, the core stands alone)."""
+"""The rooms and who may know whom (docs/architecture.md: no circles, the core stands alone)."""
 
 from __future__ import annotations
 
@@ -26,8 +26,16 @@ CORE = {
     "workers": set(),
     "peers": set(),
     "kernels": {"activations", "equilibrium"},
-    "functions": {"activations", "kernels", "equilibrium", "wellposed"},
-    "models": {"activations", "functions", "kernels", "equilibrium", "wellposed"},
+    "implicit_settings": {"activations", "kernels", "wellposed"},
+    "functions": {"activations", "implicit_settings", "kernels", "equilibrium", "wellposed"},
+    "models": {
+        "activations",
+        "equilibrium",
+        "functions",
+        "implicit_settings",
+        "kernels",
+        "wellposed",
+    },
     "sim": {"activations", "equilibrium", "models", "peers", "wellposed", "workers"},
     "training": {"equilibrium"},
 }

@@ -8,7 +8,7 @@ import warnings
 import pytest
 import torch
 
-from idl_core import IDLHead, ImplicitFunctionWarning
+from idl_core import AttentionSettings, IDLHead, ImplicitFunctionWarning
 from idl_core.models.attention import (
     CausalSelfAttention,
     Head,
@@ -45,7 +45,7 @@ def head_loop(head: IDLHead, u, iterations: int):
     for _ in range(iterations):
         pre = X @ A + u @ B
         k, q, v = pre[:, :h], pre[:, h : 2 * h], pre[:, 2 * h :]
-        X = torch.cat((pre, attention_loop(head.attention_version, k, q, v)), 1)
+        X = torch.cat((pre, attention_loop(head.settings.attention_version, k, q, v)), 1)
     return X[:, 3 * h :]
 
 
@@ -133,7 +133,8 @@ def test_norm_is_kept_and_A_is_never_overwritten(rank: str) -> None:
 @pytest.mark.parametrize("iterations", [1, 2, None])
 def test_fused_and_listed_heads_agree(version: str, rank: str, iterations: int | None) -> None:
     torch.manual_seed(0)
-    fused = ImplicitAttention(12, 3, 8, 0.0, iterations, version, tol=1e-12, **RANKS[rank]).double()
+    settings = AttentionSettings(iterations, version, tol=1e-12, **RANKS[rank])
+    fused = ImplicitAttention(12, 3, 8, settings=settings).double()
     listed = fused.to_heads()
     back = ImplicitAttention.from_heads(listed)
     u = torch.randn(2, 8, 12, dtype=torch.float64)
@@ -181,7 +182,7 @@ def test_explicit_heads_and_their_fused_form_agree() -> None:
 @pytest.mark.parametrize("iterations", [2, None])
 def test_attention_is_causal(iterations: int | None) -> None:
     torch.manual_seed(0)
-    attention = ImplicitAttention(12, 3, 8, 0.0, iterations).double()
+    attention = ImplicitAttention(12, 3, 8, fixed_point_iter=iterations).double()
     u = torch.randn(1, 8, 12, dtype=torch.float64)
     changed = u.clone()
     changed[:, 5:] += 1

@@ -15,6 +15,7 @@ from idl import (
     GRU,
     LSTM,
     MLP,
+    AttentionSettings,
     GPTLanguageModel,
     IDLHead,
     ImplicitAttention,
@@ -53,7 +54,7 @@ TOKENS: dict[str, Make] = {
     **{
         f"implicit gpt, {iterations} iterations, {version}, {'low' if low else 'full'}": (
             lambda iterations=iterations, version=version, low=low: ImplicitGPT(
-                11, 8, 5, 2, 2, 0.0, iterations, version, **(LOW if low else {})
+                11, 8, 5, 2, 2, 0.0, AttentionSettings(iterations, version, **(LOW if low else {}))
             )
         )
         for iterations in (1, 2, None)
@@ -65,7 +66,7 @@ STATES: dict[str, Make] = {
     "head": lambda: IDLHead(4, 6, 5),
     "head, solved": lambda: IDLHead(4, 6, 5, None),
     "attention": lambda: ImplicitAttention(6, 2, 5),
-    "attention, once": lambda: ImplicitAttention(6, 2, 5, 0.0, 1, **LOW),
+    "attention, once": lambda: ImplicitAttention(6, 2, 5, fixed_point_iter=1, **LOW),
 }
 PICTURES: dict[str, Make] = {"cnn": lambda: CNN((2, 4, 4), 3)}
 

@@ -15,7 +15,8 @@ def rows_within(A: Tensor, radius: float) -> bool:
         return False
     rows, columns = A.shape
     if A.is_contiguous():
-        return programs().norm.rows_within(A.data_ptr(), (rows, columns), radius, number(0))
+        return bool(programs().norm.rows_within(A.data_ptr(), (rows, columns), radius, number(0)))
     if A.T.is_contiguous():
-        return programs().norm.columns_within(A.data_ptr(), (columns, rows), radius, number(0))
+        within = programs().norm.columns_within
+        return bool(within(A.data_ptr(), (columns, rows), radius, number(0)))
     return False

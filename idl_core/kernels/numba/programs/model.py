@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from idl_core.kernels.numba.programs import ROWS, TILE_BYTES
-from idl_core.kernels.numba.programs.addresses import at
-from idl_core.kernels.numba.programs.compiled import compiled
+from idl_core.kernels.numba.programs.compiled import at, compiled
 from idl_core.kernels.numba.programs.picard import (
     FIRST,
     Limits,

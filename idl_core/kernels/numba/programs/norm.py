@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from idl_core.kernels.numba.programs.addresses import at
-from idl_core.kernels.numba.programs.compiled import compiled
+from idl_core.kernels.numba.programs.compiled import at, compiled
 
 
 @compiled()

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from idl_core.kernels.numba.programs.addresses import at
-from idl_core.kernels.numba.programs.compiled import compiled
+from idl_core.kernels.numba.programs.compiled import at, compiled
 from idl_core.kernels.numba.programs.model import ended
 from idl_core.kernels.numba.programs.picard import (
     FIRST,

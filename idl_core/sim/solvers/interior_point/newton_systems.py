@@ -262,4 +262,5 @@ def _solved(factor: Tensor, right: Tensor) -> Tensor:
     columns = right.permute(1, 2, 0)
     # Not torch.cholesky_solve, which copies the factors.
     half = torch.linalg.solve_triangular(factor, columns, upper=False)
-    return torch.linalg.solve_triangular(factor.mT, half, upper=True).permute(2, 0, 1)
+    solution: Tensor = torch.linalg.solve_triangular(factor.mT, half, upper=True)
+    return solution.permute(2, 0, 1)

@@ -59,7 +59,7 @@ def _ridge(problem: RowProblem, weights: Tensor) -> Tensor:
     """argmin ½‖z - Mw‖² + ½ Σ (l2 + weights) w², for weights (D,), refined once."""
     weights = weights + problem.l2
     solve = _shared_solve(problem.data, weights)
-    w = solve(problem.targets.z @ problem.data.factor)
+    w: Tensor = solve(problem.targets.z @ problem.data.factor)
     for _ in range(2):
         left = problem.residual(w).c - weights * w
         w = w + solve(left)

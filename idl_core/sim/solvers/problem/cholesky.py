@@ -13,6 +13,7 @@ def cholesky(matrix: Tensor) -> Tensor:
     more than it takes; relative to each entry, so that the sizes of rows and columns do not matter.
     The factor of a matrix that has none even so, since it is not finite, is NaN.
     """
+    factor: Tensor
     factor, failed = torch.linalg.cholesky_ex(matrix)
     ridge = torch.finfo(matrix.dtype).eps
     while bool(failed.any()):

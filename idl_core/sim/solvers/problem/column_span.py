@@ -48,7 +48,8 @@ class ColumnSpan:
         on each other, so that weights move and Mw does not."""
         if self.weights.shape[1] < len(self.weights):
             return None
-        return torch.linalg.vector_norm(self.weights, dim=1)
+        axes: Tensor = torch.linalg.vector_norm(self.weights, dim=1)
+        return axes
 
     def length(self, c: Tensor, error: Tensor, most: Tensor) -> Tensor:
         """(n,) ‖Pν‖ or more, from c = Mᵀν (n, k) to within `error`, and `most` ≥ ‖ν‖."""
