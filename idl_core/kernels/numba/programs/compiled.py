@@ -23,16 +23,11 @@ from numba.core.caching import FunctionCache, IndexDataCacheFile
 from numba.extending import intrinsic
 
 
-def compiled(*, entry: bool = False, **options: Any) -> Callable[[Callable[..., Any]], Any]:
-    """`numba.njit` without Python's lock, with numba's options; kept for the next process.
-
-    entry: whether it is called from Python too. The others are not given the wrappers that this
-        takes, and are compiled faster by a fifth.
-    """
-    inner = {} if entry else {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """`numba.njit` without Python's lock, with numba's options; kept for the next process."""
 
     def compile_when_called(function: Callable[..., Any]) -> Any:
-        dispatcher = njit(nogil=True, **inner, **options)(function)
+        dispatcher = njit(nogil=True, **options)(function)
         try:
             dispatcher._cache = _Cache(function)
         except (OSError, RuntimeError) as error:  # RuntimeError: no folder can be written

@@ -21,7 +21,7 @@ from idl_core.kernels.numba.programs.team import in_team
 from idl_core.kernels.numba.programs.tiles import filled, is_turned_once, load, store, strided, turn
 
 
-@compiled(entry=True)
+@compiled()
 def solve(
     A: Any,
     turned: bool,

@@ -50,7 +50,7 @@ _TILES = 8
 _START = np.int64(0)
 
 
-@compiled(entry=True)
+@compiled()
 def forward(matrices: Any, batch: Any, found: Any, sizes: Any, limits: Limits, threads: int) -> int:
     """Solve for X and form Y; returns how it ended, as `ended`.
 
@@ -78,7 +78,7 @@ def forward(matrices: Any, batch: Any, found: Any, sizes: Any, limits: Limits, t
     return ended(figures, limits.tol)
 
 
-@compiled(entry=True)
+@compiled()
 def backward(
     matrices: Any,
     batch: Any,

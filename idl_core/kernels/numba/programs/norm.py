@@ -9,7 +9,7 @@ import numpy as np
 from idl_core.kernels.numba.programs.compiled import at, compiled
 
 
-@compiled(entry=True)
+@compiled()
 def rows_within(address: int, shape: Any, radius: float, like: Any) -> bool:
     """Whether no row of the contiguous matrix has a larger sum of magnitudes than `radius`."""
     A = at(address, shape, like)
@@ -19,7 +19,7 @@ def rows_within(address: int, shape: Any, radius: float, like: Any) -> bool:
     return bool((sums <= radius).all())
 
 
-@compiled(entry=True)
+@compiled()
 def columns_within(address: int, shape: Any, radius: float, like: Any) -> bool:
     """The same of columns."""
     A = at(address, shape, like)

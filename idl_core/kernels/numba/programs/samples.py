@@ -33,7 +33,7 @@ from idl_core.kernels.numba.programs.tiles import copy, largest
 from idl_core.kernels.numba.programs.units import unit_of
 
 
-@compiled(entry=True)
+@compiled()
 def forward(matrices: Any, batch: Any, found: Any, sizes: Any, limits: Limits, threads: int) -> int:
     """Solve for X and form Y; returns how it ended, as `ended`."""
     m, p, n, q, _, d = sizes
@@ -69,7 +69,7 @@ def forward(matrices: Any, batch: Any, found: Any, sizes: Any, limits: Limits, t
     return ended(figures, limits.tol)
 
 
-@compiled(entry=True)
+@compiled()
 def backward(
     matrices: Any,
     batch: Any,

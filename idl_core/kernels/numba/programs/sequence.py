@@ -61,7 +61,7 @@ class Outcome(NamedTuple):
     figures: Any
 
 
-@compiled(entry=True)
+@compiled()
 def solve(given: Arrays, limits: Limits, outcome: Outcome, threads: int) -> bool:
     """Solve a sequence; whether all steps converged."""
     in_team(_solve_tiles, (given, limits, outcome), threads)
@@ -71,7 +71,7 @@ def solve(given: Arrays, limits: Limits, outcome: Outcome, threads: int) -> bool
     return True
 
 
-@compiled(entry=True)
+@compiled()
 def recall(given: Arrays, X: Any, slots: Any, threads: int) -> None:
     """Form the slots, the last step first, from the states X (steps, n, m)."""
     in_team(_recall_tiles, (given, X, slots), threads)
