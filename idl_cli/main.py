@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable, Sequence
 
 from idl_cli.errors import InputError, RunFailed, close_match
+from idl_cli.safe_streams import lost_output, make_streams_safe
 
 # command -> one line of help. `idl X` is `commands/x.py`, which has `main(arguments) -> exit code`.
 COMMANDS = {
@@ -53,21 +54,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Before torch is loaded. Its threads wait for each other by spinning, by default for so long
     # that beside another busy process each small step costs a time slice; a short spin does not.
     os.environ.setdefault("GOMP_SPINCOUNT", "5000")
+    make_streams_safe()
     try:
-        code = _run(words)
-        sys.stdout.flush()  # here, where a reader that has gone away is understood
-        return code
+        return _run(words)
     except (InputError, RunFailed) as error:
         if "debug=true" in words:
             traceback.print_exc()
         print(f"idl: {error}", file=sys.stderr)
         return 2 if isinstance(error, InputError) else 1
+    except (MemoryError, RuntimeError) as error:
+        if (line := _too_large(error)) is None:
+            raise
+        print(f"idl: {line}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # `idl runs | head`: the reader has what it wanted
-        # What is still buffered would fail again when Python flushes it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    finally:
+        sys.stdout.flush()
+        if reason := lost_output():
+            print(f"idl: output could not be written ({reason}) and is lost", file=sys.stderr)
+
+
+def _too_large(error: Exception) -> InputError | None:
+    """The line for an allocation that failed; None for another error."""
+    if "torch" not in sys.modules:
+        return InputError("out of memory") if isinstance(error, MemoryError) else None
+    from idl_cli.processes.device_memory import too_large
+
+    return too_large(error)
 
 
 def _run(words: list[str]) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from idl_cli.config.command_line import parse_settings, wants_help
+from idl_cli.config.typed_settings import home_is_known
 from idl_cli.display.loading import loading_shown
 from idl_cli.display.tables import Column, print_table
 from idl_cli.errors import InputError, close_match
@@ -46,6 +47,8 @@ def main(arguments: Sequence[str]) -> int:
             f"idl data does not know '{action}'.{close_match(action, _ACTIONS)} "
             "It is idl data list or idl data prepare <name>."
         )
+    for key in ("root", "path"):
+        home_is_known(settings.get(key, ""), key)
     root = Path(settings["root"]).expanduser() if "root" in settings else None
     if action == "list":
         if len(plain) > 1 or "path" in settings:

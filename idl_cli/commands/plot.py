@@ -1,4 +1,4 @@
-"""`idl plot run=<dir>`: the figures of a run, as PNGs into its figures/."""
+"""`idl plot run=<dir>`: the figures of a run, into its figures/."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from idl_cli.config.command_line import parse_settings, wants_help
-from idl_cli.display.curves import curve, learning
-from idl_cli.errors import InputError
+from idl_cli.display.curves import iterations, learning
+from idl_cli.errors import InputError, close_match
 from idl_cli.record.finder import existing_run
 from idl_cli.record.metrics_reader import read_metrics
 
@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 USAGE = """\
-usage: idl plot run=<dir>
+usage: idl plot run=<dir> [format=png|pdf|svg]
 
-Draws the figures of a training run into <dir>/figures/ and prints their paths:
+Draws the figures of a training run into <dir>/figures/ and prints their paths (format=pdf and svg
+are vector graphics, for a paper):
 
   learning_curves.png     loss and accuracy of training and validation
   solver_iterations.png   iterations of the equilibrium solver, forward and adjoint
@@ -29,18 +30,25 @@ a series, is there since the training; idl eval run=<dir> draws it anew.
 """
 
 
+_FORMATS = ("png", "pdf", "svg")
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run `idl plot`. Raises: InputError for what is no run, empty or damaged."""
     if wants_help(arguments):
         print(USAGE, end="")
         return 0
-    plain, settings = parse_settings(arguments, keys=("run",))
+    plain, settings = parse_settings(arguments, keys=("run", "format"))
+    kind = settings.pop("format", _FORMATS[0])
+    if kind not in _FORMATS:
+        hint = close_match(kind, _FORMATS)
+        raise InputError(f"format={kind}: choose from {', '.join(_FORMATS)}.{hint}")
     typed = [*settings.values(), *plain]  # idl plot <dir> is meant the same
     if len(typed) != 1:
         raise InputError("idl plot takes one run: idl plot run=<dir>")
     run = existing_run(typed[0])
-    drawn = _draw_curves(run)
-    drawn += _draw_matrices(run)
+    drawn = _draw_curves(run, kind)
+    drawn += _draw_matrices(run, kind)
     if not drawn:
         raise InputError(
             f"run={typed[0]} has nothing to draw: no training metrics in metrics.jsonl, and no "
@@ -49,41 +57,39 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _draw_curves(run: Path) -> list[Path]:
+def _draw_curves(run: Path, kind: str) -> list[Path]:
     splits = read_metrics(run / "metrics.jsonl")
     curves, against = learning(splits)
-    rows = splits.get("train", [])
-    solves = {name: curve(rows, f"{name}_iterations") for name in ("forward", "adjoint")}
-    solves = {name: points for name, points in solves.items() if points[0]}
+    solves = iterations(splits.get("train", []))
     drawn = []
     if curves:
         from idl_cli.display.figures import learning_curves
 
-        drawn.append(_save(learning_curves(curves, against), run, "learning_curves"))
+        drawn.append(_save(learning_curves(curves, against), run / f"learning_curves.{kind}"))
     if solves:
         from idl_cli.display.figures import solver_iterations
 
-        drawn.append(_save(solver_iterations(solves), run, "solver_iterations"))
+        drawn.append(_save(solver_iterations(solves), run / f"solver_iterations.{kind}"))
     return drawn
 
 
-def _draw_matrices(run: Path) -> list[Path]:
+def _draw_matrices(run: Path, kind: str) -> list[Path]:
     if not any((run / "checkpoints").glob("*.safetensors")):
         return []
     from idl_cli.record.saved_model import saved_blocks
 
-    blocks = saved_blocks(run)
-    if blocks is None:
+    saved = saved_blocks(run)
+    if saved is None:
         return []
     from idl_cli.display.figures import spy_plot
 
-    return [_save(spy_plot(blocks), run, "matrices")]
+    return [_save(spy_plot(saved.blocks, saved.inputs, saved.outputs), run / f"matrices.{kind}")]
 
 
-def _save(figure: Figure, run: Path, name: str) -> Path:
+def _save(figure: Figure, wanted: Path) -> Path:
     from idl_cli.display.figures import save
 
-    path = run / "figures" / f"{name}.png"
+    path = wanted.parent / "figures" / wanted.name
     try:
         path.parent.mkdir(exist_ok=True)
         save(figure, path)

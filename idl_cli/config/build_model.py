@@ -29,6 +29,7 @@ from idl_cli.config.model_options import (
 from idl_cli.errors import InputError
 from idl_core import AttentionSettings, ImplicitSettings, functions
 from idl_core.models import CNN, GPT, GRU, LSTM, MLP, ImplicitGPT, ImplicitModel, ImplicitRNN
+from idl_core.sim.memory import available_bytes
 from idl_datasets import Dataset
 
 T = TypeVar("T")
@@ -148,12 +149,68 @@ MODELS: dict[type, Callable[[Any, Dataset], nn.Module]] = {
 def build_model(config: ModelConfig, dataset: Dataset) -> nn.Module:
     """The model for a data set, on the CPU, its weights drawn from torch's generator.
 
-    Raises: InputError where the model refuses its settings.
+    Raises: InputError where the model refuses its settings, or its weights do not fit in memory.
     """
+    _check_memory(config, dataset)
     try:
         return MODELS[type(config)](config, dataset)
     except ValueError as error:
         raise InputError(f"model={config.name}: {error}") from error
+
+
+# The sizes of a model, of which the largest is what to lower where it takes too much memory.
+_SIZES = (
+    *("hidden_dim", "hidden_dims", "implicit_hidden_dim"),
+    *("n_embd", "channels", "n_layer", "num_layers"),
+)
+_LARGE = 2000  # the largest size that is taken without asking
+
+
+def _check_memory(config: ModelConfig, dataset: Dataset) -> None:
+    """Refuse weights that are larger than the memory that is free, before any is allocated.
+
+    A system that promises more memory than it has would end the process later, without a word.
+    """
+    sizes = {name: getattr(config, name) for name in _SIZES if hasattr(config, name)}
+    largest = {name: max(size) if isinstance(size, tuple) else size for name, size in sizes.items()}
+    if not largest or max(largest.values()) <= _LARGE:
+        return
+    name = max(largest, key=lambda name: largest[name])
+    needed = _bytes_of_weights(config, dataset)
+    free = available_bytes(torch.device("cpu"))
+    if needed is None or (free is not None and needed > free):
+        shown = str(list(sizes[name]) if isinstance(sizes[name], tuple) else sizes[name])
+        amount = "more than can be counted" if needed is None else f"{needed / 2**30:.1f} GiB"
+        there = "" if free is None else f", and {free / 2**30:.1f} GiB are free"
+        raise InputError(
+            f"model.{name}={shown.replace(' ', '')}: its weights take {amount}{there}; lower it"
+        )
+
+
+def _bytes_of_weights(config: ModelConfig, dataset: Dataset) -> int | None:
+    """Bytes of a model's parameters and buffers; None where there are too many to count."""
+    for layers in ("n_layer", "num_layers"):
+        count = getattr(config, layers, 0)
+        if count > 2:  # each layer takes what the second one does
+            few = [
+                dataclasses.replace(config, **{layers: number})  # type: ignore[arg-type]
+                for number in (1, 2)
+            ]
+            one, two = (_bytes_of_weights(each, dataset) for each in few)
+            return None if one is None or two is None else one + (count - 1) * (two - one)
+    state = torch.get_rng_state()
+    try:
+        with torch.device("meta"):
+            model = MODELS[type(config)](config, dataset)
+    except ValueError as error:
+        raise InputError(f"model={config.name}: {error}") from error
+    except RuntimeError as error:
+        if "overflow" in str(error):
+            return None
+        raise
+    finally:
+        torch.set_rng_state(state)
+    return sum(t.numel() * t.element_size() for t in (*model.parameters(), *model.buffers()))
 
 
 def _features(dataset: Dataset) -> int:

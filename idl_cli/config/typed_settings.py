@@ -13,6 +13,7 @@ import functools
 import math
 import types
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from idl_cli.config.bounds import Range
@@ -133,6 +134,8 @@ def _plain(kind: type, value: object, key: str) -> Any:
         if kind is bool:
             return value
     elif kind is str and isinstance(value, str | int | float):
+        if key.endswith(("path", "root")):
+            home_is_known(str(value), key)
         return str(value)
     elif kind in (int, float) and isinstance(value, str | int | float):
         try:
@@ -143,6 +146,14 @@ def _plain(kind: type, value: object, key: str) -> Any:
             return number if kind is float else int(value if isinstance(value, int) else number)
     wanted = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}[kind]
     raise InputError(f"{key}={_shown(value)}: it must be {wanted}")
+
+
+def home_is_known(path: str, key: str) -> None:
+    """Raise InputError for `~name` of a user that this machine does not have."""
+    try:
+        Path(path).expanduser()
+    except RuntimeError as error:
+        raise InputError(f"{key}={_shown(path)}: there is no such user here") from error
 
 
 def names_of(option: type) -> tuple[str, ...]:

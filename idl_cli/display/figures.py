@@ -38,6 +38,15 @@ STYLE: dict[Any, Any] = {
     "lines.linewidth": 1.4,
     "legend.handlelength": 2.8,  # shows the dashes
     "savefig.dpi": 200,
+    "pdf.fonttype": 42,  # text stays text: journals refuse the other kind
+    "svg.fonttype": "none",
+    "svg.hashsalt": "idl",
+}
+# What differs between two drawings of the same: time, version of what draws.
+_UNLIKE = {
+    "png": ("Software",),
+    "pdf": ("Creator", "Producer", "CreationDate"),
+    "svg": ("Creator", "Date"),
 }
 # Blue and vermillion of Okabe and Ito's palette; a second mark (dash, shape) says the same again.
 FIRST = {"color": "#0072B2", "linestyle": "-", "marker": "o", "markersize": 4.5}
@@ -96,7 +105,11 @@ def solver_iterations(curves: Mapping[str, Curve]) -> Figure:
         return figure
 
 
-def spy_plot(blocks: Mapping[str, NDArray[Any]]) -> Figure:
+def spy_plot(
+    blocks: Mapping[str, NDArray[Any]],
+    inputs: str = "input $u$",
+    outputs: str = "output $\\hat y$",
+) -> Figure:
     """The block matrix [[A, B], [C, D]] of an implicit model: |entry| in colour, exact zeros white.
 
     A (n, n), B (n, p), C (q, n), D (q, p). Rows and columns of a thin block are drawn wider than
@@ -119,9 +132,9 @@ def spy_plot(blocks: Mapping[str, NDArray[Any]]) -> Figure:
         for axes in panels[:, 1]:
             axes.set_yticklabels([])
         panels[0, 0].set_ylabel("state $x$")
-        panels[1, 0].set_ylabel("output $\\hat y$")
+        panels[1, 0].set_ylabel(outputs)
         panels[1, 0].set_xlabel("state $x$")
-        panels[1, 1].set_xlabel("input $u$")
+        panels[1, 1].set_xlabel(inputs)
         if image is not None:
             figure.colorbar(
                 image, ax=panels, label="|entry|  (zero: white)", pad=0.02, fraction=0.05
@@ -130,10 +143,13 @@ def spy_plot(blocks: Mapping[str, NDArray[Any]]) -> Figure:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG. Raises: OSError, with the picture that was there before untouched."""
-    drawn = io.BytesIO()
-    with rc_context(STYLE):  # without the version of what draws: same run, same bytes
-        figure.savefig(drawn, format="png", metadata={"Software": None})
+    """Write a figure in the format of the path's ending: PNG, PDF or SVG.
+
+    Raises: OSError, with the picture that was there before untouched.
+    """
+    drawn, kind = io.BytesIO(), path.suffix.removeprefix(".")
+    with rc_context(STYLE):
+        figure.savefig(drawn, format=kind, metadata=dict.fromkeys(_UNLIKE[kind]))
     write_whole(path, drawn.getvalue())
 
 

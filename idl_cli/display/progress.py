@@ -21,16 +21,19 @@ if TYPE_CHECKING:
     from idl_core.sim.solvers import SolveProgress
 
 SECONDS_BETWEEN_LINES = 1.0
+_MARKS = 240  # a minute of ticks: over its later half the pace is measured
 _SHOWN = ("loss", "accuracy", "perplexity", "r2")
 
 
-def make_screen(job: int | None) -> Screen:
+def make_screen(job: int | None, *, beside_others: bool = False) -> Screen:
     """The screen for stderr: drawn on a terminal, else (or under CI, NO_COLOR) plain lines.
 
     Args:
         job: number of a sweep's job; None for a run of its own.
+        beside_others: other processes write to the same terminal: two bars would overwrite each
+            other.
     """
-    return DrawnScreen(job) if draws(sys.stderr) else Screen(job)
+    return DrawnScreen(job) if draws(sys.stderr) and not beside_others else Screen(job)
 
 
 class Screen(Callback):
@@ -43,7 +46,7 @@ class Screen(Callback):
         self.job = job
         self.plan = Plan(0, 1, 0, 1)
         self._began = self._wrote = time.monotonic()
-        self._first_samples = 0
+        self._marks: list[tuple[float, int]] = []  # time and step of the newest ticks
         self._train: Metrics = {}
         self._val: Metrics = {}
         self._pending: Progress | None = None
@@ -61,15 +64,17 @@ class Screen(Callback):
 
     def on_start(self, plan: Plan) -> None:
         self.plan = plan
-        self._began = time.monotonic()
+        self._began, self._marks = time.monotonic(), []
         if plan.first_step:
             self.say(f"going on after step {plan.first_step} of {plan.total_steps}")
 
     def on_tick(self, progress: Progress) -> None:
+        self._mark(progress)
         if time.monotonic() - self._wrote > 10 * SECONDS_BETWEEN_LINES:
             self._write_line(progress)
 
     def on_log(self, progress: Progress, metrics: Metrics) -> None:
+        self._mark(progress)
         self._train = metrics
         self._pending = progress
 
@@ -124,12 +129,20 @@ class Screen(Callback):
         return f"{samples / seconds:,.0f} samples/s" if seconds > 0 else ""
 
     def left(self, progress: Progress) -> str:
-        """Time left, at the pace so far."""
-        done = progress.step - self.plan.first_step
-        if not done:
+        """Time left, at the pace of late; ? before there is one.
+
+        The first steps tell nothing: the solver's kernels are compiled in them, for many seconds.
+        """
+        if len(self._marks) < 3:
             return "?"
-        pace = (time.monotonic() - self._began) / done
-        return _duration(pace * (self.plan.total_steps - progress.step))
+        (since, first), (until, last) = self._marks[len(self._marks) // 2 - 1], self._marks[-1]
+        if last <= first:
+            return "?"
+        return _duration((until - since) / (last - first) * (self.plan.total_steps - progress.step))
+
+    def _mark(self, progress: Progress) -> None:
+        if not self._marks or self._marks[-1][1] < progress.step:
+            self._marks = [*self._marks[-_MARKS + 1 :], (time.monotonic(), progress.step)]
 
 
 class SilentScreen(Screen):
@@ -166,10 +179,12 @@ class DrawnScreen(Screen):
     def on_start(self, plan: Plan) -> None:
         self._end_live()
         super().on_start(plan)
-        self._begin_live("training", plan.total_steps, transient=self.job is not None)
+        # Replaced at the first tick, which comes when the first step is done.
+        self._begin_live("compiling, first steps", plan.total_steps, transient=self.job is not None)
         self._update(plan.first_step, "")
 
     def on_tick(self, progress: Progress) -> None:
+        self._mark(progress)
         self._show(progress)
 
     def on_log(self, progress: Progress, metrics: Metrics) -> None:
@@ -202,19 +217,19 @@ class DrawnScreen(Screen):
         if self._bars is not None and self._task is not None:
             place = f"epoch {progress.pass_number}/{self.epochs}  {self.rate(progress)}"
             place = place if self.job is None else f"job {self.job}  {place}"
-            self._bars.update(self._task, description=place)
+            self._bars.update(self._task, description=place, left=f"{self.left(progress)} left")
             self._update(progress.step, self.metrics)
 
     def _begin_live(self, what: str, total: int | None, *, transient: bool) -> None:
         from rich.live import Live
-        from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, TaskProgressColumn, TextColumn
         from rich.progress import Progress as Bars
 
         self._bars = Bars(
             TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(),
-            TimeRemainingColumn(), console=self._console, auto_refresh=False,
+            TextColumn("{task.fields[left]}"), console=self._console, auto_refresh=False,
         )  # fmt: skip
-        self._task = self._bars.add_task(what, total=total)
+        self._task = self._bars.add_task(what, total=total, left="")
         # Drawn by `_update` alone: a thread that refreshes would take time from the training.
         self._live = Live(
             self._bars, console=self._console, auto_refresh=False, transient=transient

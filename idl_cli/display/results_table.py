@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from idl_cli.display.tables import Column, print_table
+from idl_cli.display.tables import Column, metric_text, print_table
 from idl_core.training import Metrics
 
 
@@ -17,7 +17,4 @@ def print_results(rows: Mapping[str, Metrics]) -> None:
 
 
 def _cell(value: float | None) -> str:
-    if value is None:
-        return ""
-    plain = value == 0 or 1e-3 <= abs(value) < 1e5
-    return f"{value:.4f}" if plain else f"{value:.4g}"
+    return "" if value is None else metric_text(value)

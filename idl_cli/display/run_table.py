@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from idl_cli.display.tables import Column
+from idl_cli.display.tables import Column, metric_text
 from idl_cli.record.query import as_text
 from idl_cli.record.reader import COLUMN_VALUES, MISSING, RunRecord
 
@@ -18,10 +18,10 @@ def run_columns(runs: Sequence[RunRecord], asked: Sequence[str] = ()) -> list[Co
     """The columns of the table: the usual ones, and those keys `asked` for that these lack."""
     columns = [
         Column("run", [str(run.path) for run in runs]),
-        Column("status", [run.status for run in runs], spare=1),
+        Column("status", [run.status for run in runs], spare=3),
         _column("model", runs, spare=4),
         _column("data", runs, spare=5),
-        Column("overrides", [" ".join(run.overrides) for run in runs], spare=3, wraps=True),
+        _overrides(runs),
         _column("epochs", runs, spare=6),
         _headline("val", runs, spare=2),
         _headline("test", runs),
@@ -32,6 +32,17 @@ def run_columns(runs: Sequence[RunRecord], asked: Sequence[str] = ()) -> list[Co
     headlines = {column.name.replace(" ", ".") for column in columns}
     shown = {*COLUMN_VALUES, *headlines, "epochs", "parameters", "wall_s"}
     return columns + [_column(key, runs) for key in asked if key not in shown]
+
+
+def _overrides(runs: Sequence[RunRecord]) -> Column:
+    """What was typed; where there is little room, only that in which the runs differ."""
+    typed = [run.overrides for run in runs]
+    shared = set(typed[0]).intersection(*typed[1:]) if len(runs) > 1 else set()
+    whole, brief = (
+        [" ".join(word for word in words if word not in left_out) for words in typed]
+        for left_out in (set[str](), shared)
+    )
+    return Column("overrides", whole, spare=1, wraps=True, brief=brief if any(brief) else None)
 
 
 def _column(key: str, runs: Sequence[RunRecord], spare: int = 0) -> Column:
@@ -64,8 +75,7 @@ def _metric(value: Any) -> str:
         return "" if value is MISSING else as_text(value)
     if isinstance(value, int):
         return f"{value:,}"
-    small = value != 0 and abs(value) < 1e-3
-    return f"{value:.3g}" if small or abs(value) >= 1e5 else f"{value:.4f}"
+    return metric_text(value)
 
 
 def _duration(seconds: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from idl_cli.display.tables import Column
+from idl_cli.display.tables import Column, metric_text
 from idl_cli.record.reader import RunRecord, as_number
 
 
@@ -17,6 +17,9 @@ def job_columns(jobs: Sequence[RunRecord]) -> list[Column]:
     for key in keys:
         cells = [_typed_value(words, key) for words in typed]
         columns.append(Column(key, cells, number=all(_is_number(cell) for cell in cells)))
+    data = [str(job.name_of("data")) for job in jobs]
+    if len(set(data)) > 1 and "data" not in keys:
+        columns.append(Column("data", data))
     columns.append(Column("status", [_how_it_ended(job) for job in jobs]))
     wanted = [str(job.summary["ranked_by"]) for job in jobs if "ranked_by" in job.summary]
     tests = [name for job in jobs for name in job.summary.get("test") or ()]
@@ -40,7 +43,7 @@ def _metric(job: RunRecord, key: str) -> str:
     value = as_number(job.value(key))
     if value is None:
         return ""
-    return f"{value:.4f}" if abs(value) < 1000 else f"{value:.4g}"
+    return metric_text(value)
 
 
 def _typed_value(words: Sequence[str], key: str) -> str:

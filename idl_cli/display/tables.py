@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 
 from idl_cli.display.terminal import draws
@@ -19,18 +20,25 @@ _STATUS_STYLES = {
     "yes": "green",
 }
 _NARROWEST_TEXT = 24  # a longer text column is wrapped so far before a column is left out
+_NARROWEST_BRIEF = 11  # and one of brief cells
 _GAP = 2  # between columns
 
 
 @dataclass
 class Column:
-    """One column. Of those that do not fit the terminal, the highest `spare` is left out first."""
+    """One column. Of those that do not fit the terminal, the highest `spare` is left out first.
+
+    Attributes:
+        wraps: long text that may be broken over lines.
+        brief: shorter cells, which take the place of `cells` where the terminal is narrow.
+    """
 
     name: str
     cells: list[str]
     number: bool = False
     spare: int = 0
-    wraps: bool = False  # long text that may be broken over lines
+    wraps: bool = False
+    brief: list[str] | None = None
 
     @property
     def width(self) -> int:
@@ -42,8 +50,21 @@ class Column:
         """Characters that it needs when drawn, where names, and text that wraps, are broken."""
         words = self.name.split() or [""]
         cells = max((len(cell) for cell in self.cells), default=1)
-        cells = min(cells, _NARROWEST_TEXT) if self.wraps else cells
+        narrowest = _NARROWEST_TEXT if self.cells is not self.brief else _NARROWEST_BRIEF
+        cells = min(cells, narrowest) if self.wraps else cells
         return max(cells, *(len(word) for word in words))
+
+
+def metric_text(value: float) -> str:
+    """A metric as every table shows it: four decimals, or a power of ten where that says nothing.
+
+    Large ones stay plain: a column of 1.342e+05 and 7785.3832 cannot be compared.
+    """
+    if not math.isfinite(value):
+        return str(value)
+    if value == 0 or 1e-3 <= abs(value) < 1e3:
+        return f"{value:.4f}"
+    return f"{value:.1f}" if 1e3 <= abs(value) < 1e9 else f"{value:.3e}"
 
 
 def print_table(columns: Sequence[Column]) -> None:
@@ -114,6 +135,12 @@ def _padded(text: str, width: int, *, right: bool) -> str:
 def fitting(columns: Sequence[Column], width: int) -> tuple[list[Column], list[str]]:
     """The columns that fit in `width` characters, and the names of those left out."""
     shown = list(columns)
+    if _total(shown) > width:
+        columns = [
+            column if column.brief is None else replace(column, cells=column.brief)
+            for column in columns
+        ]
+        shown = list(columns)
     while _total(shown) > width and any(column.spare for column in shown):
         shown.remove(max(shown, key=lambda column: column.spare))
     return shown, [column.name for column in columns if column not in shown]

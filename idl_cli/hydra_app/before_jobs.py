@@ -51,8 +51,15 @@ class BeforeJobs(Callback):
                     invocation.signals.__enter__()
 
 
+def check_job_of_sweep(config: DictConfig) -> None:
+    """Check what a job is told before the first of its sweep runs. Raises: Refused."""
+    if (invocation := current()) is not None:
+        with _refusing():
+            invocation.check(plain_values(config))
+
+
 class Refused(BaseException):
-    """Carries an InputError, its cause, through Hydra.
+    """Carries an error, its cause, through Hydra.
 
     Hydra turns every Exception of a callback into a warning and goes on.
     """
@@ -62,10 +69,14 @@ class Refused(BaseException):
 def _refusing() -> Iterator[None]:
     try:
         yield
-    except InputError as error:
-        raise Refused from error
     except OmegaConfBaseException as error:
         raise Refused from InputError(f"{error.full_key}: {str(error).splitlines()[0]}")
+    except OSError as error:  # a folder that was named: its name is too long, it is another user's
+        shown = str(error.filename)
+        shown = shown if len(shown) <= 200 else shown[:197] + "..."
+        raise Refused from InputError(f"cannot read '{shown}' ({error.strerror or error})")
+    except Exception as error:  # a bug of ours is one, and no warning either
+        raise Refused from error
 
 
 def _warn_of_new_folder(invocation: Invocation, config: DictConfig, key: str) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.hydra import Hydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.plugins.sweeper import Sweeper
+from omegaconf import DictConfig, OmegaConf, flag_override
 
 # Who provides configuration where the user has none of their own.
 _OURS = {"hydra", "main", "schema"}
@@ -47,13 +49,21 @@ def _copy(repository: ConfigRepository, memo: dict[int, Any]) -> ConfigRepositor
     return copy.copy(repository)
 
 
-def validate_each_shape_once() -> None:
+_check_job: Callable[[DictConfig], None] | None = None
+
+
+def validate_each_shape_once(check: Callable[[DictConfig], None]) -> None:
     """Patch `Sweeper.validate_batch_is_legal`: of jobs with the same keys compose one in advance.
+
+    What the others are told is put into that one, and `check` raises where a job's configuration is
+    wrong: then none of the sweep has run.
 
     Jobs that choose the same from the groups and set the same keys differ in values alone, which
     Hydra does not judge. Each job is composed once more where it runs: for a hundred tiny
     jobs composing them here, one after another, takes longer than the jobs.
     """
+    global _check_job
+    _check_job = check
     Sweeper.validate_batch_is_legal = _validate_shapes  # type: ignore[method-assign, assignment]
 
 
@@ -65,8 +75,28 @@ def _validate_shapes(sweeper: Sweeper, batch: Sequence[Sequence[str]]) -> None:
     assert context is not None
     keys = {word.partition("=")[0] for words in batch for word in words}
     chosen = {key for key in keys if context.config_loader.get_group_options(key.strip("+~"))}
-    shapes: dict[frozenset[str], Sequence[str]] = {}
+    shapes: dict[frozenset[str], list[Sequence[str]]] = {}
     for words in batch:
         shape = (word if (key := word.partition("=")[0]) in chosen else key for word in words)
-        shapes.setdefault(frozenset(shape), words)
-    _validate_all(sweeper, list(shapes.values()))
+        shapes.setdefault(frozenset(shape), []).append(words)
+    _validate_all(sweeper, [jobs[0] for jobs in shapes.values()])
+    if _check_job is not None:
+        for jobs in shapes.values():
+            _check_values(sweeper, jobs)
+
+
+def _check_values(sweeper: Sweeper, jobs: Sequence[Sequence[str]]) -> None:
+    """Check the configurations of jobs that differ in values alone, composing one of them."""
+    context, master = getattr(sweeper, "hydra_context", None), sweeper.config
+    assert context is not None
+    assert master is not None
+    assert _check_job is not None
+    composed = context.config_loader.load_sweep_config(master, list(jobs[0]))
+    parser, first = OverridesParser.create(), set(jobs[0])
+    for words in jobs:
+        with flag_override(composed, ["readonly", "struct"], False):
+            for typed in parser.parse_overrides([word for word in words if word not in first]):
+                if typed.package is None and not typed.is_delete():
+                    OmegaConf.update(composed, typed.key_or_group, typed.value())
+        _check_job(composed)
+        first = set(words)

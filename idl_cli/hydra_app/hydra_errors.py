@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from idl_cli.config.typed_settings import unknown_key
 from idl_cli.errors import InputError, close_match
+from idl_cli.typed_words import typed_word
 
 # What Hydra raises while it composes; a plain ValueError stands for several mistakes there.
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError)
@@ -32,6 +33,8 @@ def refusal(
         return InputError(_unreadable(error, known))
     if isinstance(error, MissingConfigException):
         return InputError(_no_such_choice(error, known))
+    if isinstance(error, yaml.MarkedYAMLError):
+        return InputError(yaml_mistake(error))
     message = _messages(error)
     if key := re.search(r"Could not (?:override|delete from config\.) '([^']+)'", message):
         return InputError(_wrong_key(key[1].split("@")[0], known))
@@ -51,13 +54,35 @@ def refusal(
     return InputError(first_line(message) or type(error).__name__)
 
 
+def yaml_mistake(error: yaml.MarkedYAMLError, file: Path | None = None) -> str:
+    """Where a YAML file is broken, and what is wrong there."""
+    mark = error.problem_mark or error.context_mark
+    name = file or (mark.name if mark is not None else "a YAML file")
+    line = f", line {mark.line + 1}" if mark is not None else ""
+    problem = error.problem or error.context or "it is no YAML"
+    if "'\\t'" in problem:
+        problem = "a tab, where YAML takes blanks only"
+    return f"{name}{line}: {problem}"
+
+
+def named_as_typed(message: str, words: Sequence[str]) -> str:
+    """The message with `data=` for `data.name=`, where it was the group that was typed."""
+    found = re.match(r"([\w.]+)\.name=", message)
+    typed = [word.lstrip("+").partition("=")[0] for word in words]
+    if found is None or f"{found[1]}.name" in typed or found[1] not in typed:
+        return message
+    return f"{found[1]}={message[found.end() :]}"
+
+
 def _unreadable(error: OverrideParseException, known: Mapping[str, Sequence[str]]) -> str:
     word = error.override
     if "=" not in word:
         folder = f", as run={word}" if "run" in known and Path(word).is_dir() else ""
         return f"cannot read '{word}': settings are written key=value{folder}"
     detail = re.sub(r"^.*?(?=mismatched|token|extraneous|missing|no viable)", "", error.message)
-    return f"cannot read '{word}' ({first_line(detail)}): quote special characters, key='\"...\"'"
+    key, _, value = word.partition("=")
+    plain = typed_word(key, value) if key else "key='\"...\"'"
+    return f"cannot read '{word}' ({first_line(detail)}): if that is a text, type {plain}"
 
 
 def _files(group: str) -> list[Traversable]:

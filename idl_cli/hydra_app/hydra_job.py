@@ -18,6 +18,7 @@ from idl_cli.hydra_app.invocation import current
 from idl_cli.hydra_app.plugins import is_pool
 from idl_cli.hydra_app.sweep_jobs import note_refusal
 from idl_cli.jobs.request import JobOutcome, JobRequest
+from idl_cli.safe_streams import make_streams_safe
 
 
 def run_hydra_job(config: DictConfig, run: Callable[[JobRequest], JobOutcome]) -> float | None:
@@ -25,10 +26,13 @@ def run_hydra_job(config: DictConfig, run: Callable[[JobRequest], JobOutcome]) -
 
     Returns: what a sweeper goes by; None where the job failed.
     """
+    make_streams_safe()  # a launcher may have started this process
     invocation = current()
     try:
         request = job_request(config)
-        outcome = run(request)
+        # Where hydra.job.chdir=true has gone elsewhere: paths are meant as they were typed.
+        with contextlib.chdir(HydraConfig.get().runtime.cwd):
+            outcome = run(request)
     except Exception as error:
         if invocation is not None:
             invocation.error = error
@@ -43,7 +47,8 @@ def run_hydra_job(config: DictConfig, run: Callable[[JobRequest], JobOutcome]) -
         invocation.failures.append(outcome.exit_code)
     if not outcome.recorded:
         with contextlib.suppress(OSError):
-            note_refusal(request.output, outcome.message, outcome.exit_code)
+            sweep = request.sweep or request.output.parent
+            note_refusal(request.output, sweep, outcome.message, outcome.exit_code)
     return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import sys
 from typing import Any
@@ -61,6 +62,7 @@ def check_plugins(config: DictConfig) -> None:
             import optuna
 
             _check_something_to_search(config)
+            _check_storage(config.hydra.sweeper.get("storage"))
             optuna.logging.set_verbosity(optuna.logging.WARNING)  # the table has the trials
 
 
@@ -87,6 +89,25 @@ def _check_something_to_search(config: DictConfig) -> None:
             f"hydra/sweeper=optuna: all of its {sweeper.n_trials} trials would be the same; give a "
             "setting a range, as 'optimizer.lr=tag(log,interval(1e-4,1e-1))', or several values"
         )
+
+
+def _check_storage(storage: object) -> None:
+    """Refuse a database that Optuna cannot use: version 2 fails on SQLAlchemy 2 (hydra#2562)."""
+    if not isinstance(storage, str):
+        return
+    try:
+        optuna, alchemy = (_major(name) for name in ("optuna", "sqlalchemy"))
+    except importlib.metadata.PackageNotFoundError:
+        return
+    if optuna < 3 and alchemy >= 2:
+        raise InputError(
+            f"hydra.sweeper.storage={storage}: Optuna {optuna} cannot use SQLAlchemy {alchemy}; "
+            "pip install 'sqlalchemy<2', or leave it out: sweep.resume= goes on without"
+        )
+
+
+def _major(package: str) -> int:
+    return int(importlib.metadata.version(package).partition(".")[0])
 
 
 def set_direction(config: DictConfig) -> None:

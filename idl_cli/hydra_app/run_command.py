@@ -14,15 +14,17 @@ from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig
 
 from idl_cli.errors import InputError
-from idl_cli.hydra_app.before_jobs import Refused
+from idl_cli.hydra_app.before_jobs import Refused, check_job_of_sweep
 from idl_cli.hydra_app.faster_composition import (
     compose_a_run_once,
     copy_no_schema,
     validate_each_shape_once,
 )
-from idl_cli.hydra_app.hydra_errors import COMPOSITION_ERRORS, first_line, refusal
+from idl_cli.hydra_app.hydra_errors import COMPOSITION_ERRORS, first_line, named_as_typed, refusal
 from idl_cli.hydra_app.invocation import Invocation, invocation
+from idl_cli.hydra_app.own_files import check_own_files
 from idl_cli.hydra_app.plugins import launcher_errors, prefer_own_choices
+from idl_cli.hydra_app.readable_words import flags_first, quoted_where_needed
 from idl_cli.hydra_app.sweep_end import conclude_sweep
 from idl_cli.hydra_app.sweep_jobs import read_jobs
 from idl_cli.record.run_directory import cannot_write
@@ -47,14 +49,16 @@ def run_hydra_command(
         of it failed.
     Raises: InputError, and what a single run raised.
     """
-    words = list(arguments)
-    _check_flags(words)
+    words = _checked(arguments)
+    check_own_files(words)
     prefer_own_choices()
     compose_a_run_once()
     copy_no_schema()
-    validate_each_shape_once()
+    validate_each_shape_once(check_job_of_sweep)
     with invocation(check) as running:
         code = _run(running, task, config_name, words, known)
+    if isinstance(running.error, InputError):
+        raise InputError(named_as_typed(str(running.error), words)) from running.error
     if running.error is not None:
         raise running.error
     if running.signals():
@@ -99,7 +103,8 @@ def _run(
         print(f"idl: the launcher gave up: {_named(error)}", file=sys.stderr)
         return 1
     except OSError as error:  # making its folder; a job's own errors come by its outcome
-        raise cannot_write(Path(str(error.filename)), error) from error
+        key = "hydra.run.dir" if running.sweep is None else "hydra.sweep.dir"
+        raise cannot_write(Path(str(error.filename)), error, key) from error
     return 0
 
 
@@ -114,17 +119,26 @@ def _named(error: BaseException) -> str:
     return f"{type(error).__name__}: {line}" if line else type(error).__name__
 
 
-def _check_flags(words: Sequence[str]) -> None:
-    """Refuse wrong flags in one line; Hydra's parser answers them with its whole usage."""
+def _checked(arguments: Sequence[str]) -> list[str]:
+    """The words as Hydra can read them. Raises: InputError for a wrong flag.
+
+    Hydra's parser answers that with its whole usage.
+    """
     parser = get_args_parser()
 
     def refuse(message: str) -> NoReturn:
         raise InputError(f"{message}; --help shows what there is")
 
     parser.error = refuse  # type: ignore[method-assign]
+    words = flags_first(arguments, parser)
     typed = parser.parse_args([word for word in words if word != "--version"])
     if typed.experimental_rerun is not None:
         raise InputError("--experimental-rerun would unpickle a file, which can run code in it")
+    if typed.shell_completion:
+        raise InputError("--shell-completion: Hydra's would complete another command than idl's")
+    count = len(typed.overrides)
+    flags = words[: len(words) - count]
+    return [*flags, *quoted_where_needed(typed.overrides, sweep=typed.multirun)]
 
 
 @contextlib.contextmanager

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from idl_cli.display.sweep_table import job_columns
 from idl_cli.display.tables import print_table
-from idl_cli.hydra_app.sweep_jobs import read_jobs, take_refusals
+from idl_cli.hydra_app.sweep_jobs import job_name, measured, read_jobs, take_refusals
+from idl_cli.record.reader import RunRecord
 
 
 def conclude_sweep(
@@ -25,15 +26,17 @@ def conclude_sweep(
         said: whether every failure was shown when it happened: jobs of clusters write elsewhere.
     """
     refused = take_refusals(folder)
-    jobs = [job for job in read_jobs(folder) if job.path.name not in refused]
+    jobs = [job for job in read_jobs(folder) if job_name(job.path, folder) not in refused]
     if jobs:
         print_table(job_columns(jobs))
-    failed = {job.path.name: job.summary for job in jobs if job.status == "failed"} | refused
+        _say_what_is_not_ranked(jobs)
+    failed = {job_name(job.path, folder): job.summary for job in jobs if job.status == "failed"}
+    failed |= refused
     for name, note in failed.items() if not said else ():
         print(f"job {name} failed: {note.get('error')}", file=sys.stderr)
     if not jobs and not failed:
         return code
-    left = [job.path.name for job in jobs if job.status not in ("completed", "failed")]
+    left = [job_name(job.path, folder) for job in jobs if job.status not in ("completed", "failed")]
     if left or code:
         what = f"{len(left)} of these jobs did not end: {', '.join(left[:10])}"
         print(
@@ -47,3 +50,16 @@ def conclude_sweep(
     if code or not codes:
         return code
     return 2 if codes == {2} else 1
+
+
+def _say_what_is_not_ranked(jobs: Sequence[RunRecord]) -> None:
+    """Say it where the jobs' metrics are not of the same data, column, horizon, ..."""
+    groups = list(dict.fromkeys(measured(job) for job in jobs if job.status == "completed"))
+    if len(groups) < 2:
+        return
+    differing = [values for values in zip(*groups, strict=True) if len(set(values)) > 1]
+    named = ", ".join(dict.fromkeys(value for value in differing[0] if value))
+    print(
+        f"these jobs are not all of the same data ({named}): each group is ranked by itself",
+        file=sys.stderr,
+    )

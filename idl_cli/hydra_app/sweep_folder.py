@@ -45,7 +45,7 @@ def claim_sweep(config: DictConfig) -> Path:
             number += 1
             path = wanted.with_name(f"{wanted.name}_{number}")
         except OSError as error:
-            raise cannot_write(path, error) from error
+            raise cannot_write(path, error, "hydra.sweep.dir") from error
         else:
             return _use_folder(config, path)
 
@@ -55,7 +55,10 @@ def resumed_sweep(config: DictConfig) -> Path | None:
     typed = OmegaConf.select(config, "sweep.resume")
     if typed is None:
         return None
-    path = Path(str(typed)).expanduser()
+    try:
+        path = Path(str(typed)).expanduser()
+    except RuntimeError as error:
+        raise InputError(f"sweep.resume={typed}: {error}") from error
     if not path.is_dir():
         raise InputError(f"sweep.resume={typed}: there is no such folder")
     if not any((path / name).exists() for name in ("multirun.yaml", "0")):

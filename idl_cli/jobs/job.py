@@ -11,7 +11,9 @@ from typing import Any
 
 from idl_cli.display.progress import Screen, SilentScreen, make_screen
 from idl_cli.errors import InputError, RunFailed
+from idl_cli.jobs.earlier_record import EarlierRecord
 from idl_cli.jobs.request import JobOutcome, JobRequest
+from idl_cli.processes.device_memory import too_large
 from idl_cli.processes.ranks import Ranks
 from idl_cli.processes.stop_signals import Interrupted, PoolStop, StopSignals, pass_on
 from idl_cli.record.run_directory import RunDirectory
@@ -27,6 +29,7 @@ class Job:
         stop: true once a signal asked to stop; the job enters it where it can save.
         summary: entries of summary.json, filled in as they become known.
         directory: None until the job has one.
+        earlier: the record of the complete run that it resumes, if any.
     """
 
     command: str
@@ -35,6 +38,7 @@ class Job:
     stop: StopSignals
     summary: RunSummary
     directory: RunDirectory | None = None
+    earlier: EarlierRecord | None = None
 
     @classmethod
     def of(cls, command: str, request: JobRequest) -> Job:
@@ -45,7 +49,9 @@ class Job:
         return cls(
             command,
             request,
-            SilentScreen(request.number) if silent else make_screen(request.number),
+            SilentScreen(request.number)
+            if silent
+            else make_screen(request.number, beside_others=request.in_pool),
             PoolStop(request.sweep) if pooled and request.sweep else StopSignals(),
             RunSummary(command, request.values.get("seed"), request.cluster_job),
         )
@@ -86,7 +92,15 @@ class Job:
         if self.directory is None:
             return
         entries = self.summary.as_dict(self.directory.path, status, error, exit_code)
+        earlier = self.earlier
+        added = earlier is None or not earlier.adds_nothing(self.summary.steps)
         try:
+            if earlier is not None and not added and status != "completed":
+                earlier.put_back()
+                return
+            if earlier is not None and not added and self.command == "train":
+                # Shown again, not computed again.
+                entries |= {key: earlier.summary.get(key) for key in ("started", "wall_s")}
             self.directory.write_summary(entries)
         except OSError as error:  # disk full, say: what was computed is done all the same
             reason = error.strerror or error
@@ -136,6 +150,7 @@ def run_job(command: str, compute: Callable[[Job], float], request: JobRequest) 
 
 def _failed(job: Job, error: Exception) -> JobOutcome:
     """Record what ended a job."""
+    error = too_large(error) or error
     expected = isinstance(error, InputError | RunFailed)
     message = str(error) if expected else f"{type(error).__name__}: {error}"
     exit_code = 2 if isinstance(error, InputError) else 1

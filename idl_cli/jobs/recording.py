@@ -9,27 +9,33 @@ from idl_cli.config.train_config import TrainConfig
 from idl_cli.config.training_options import WandbConfig
 from idl_cli.config.typed_settings import as_plain
 from idl_cli.errors import InputError
+from idl_cli.jobs.earlier_record import (
+    EarlierRecord,
+    begin_anew,
+    rate_change,
+    refuse_fewer_steps,
+)
 from idl_cli.jobs.job import Job
 from idl_cli.jobs.resume import Continuation
+from idl_cli.jobs.training.setup import TrainingSetup
 from idl_cli.record.config_file import Config
 from idl_cli.record.data_files import check_same_data, write_data
 from idl_cli.record.loggers.metrics_file import MetricsLogger
 from idl_cli.record.loggers.summary_logger import SummaryLogger
 from idl_cli.record.run_directory import RunDirectory, cannot_write
 from idl_core.training import Callback, Callbacks, CheckpointError, CheckpointFolder
-from idl_datasets import Dataset
 
 
 def open_directory(
     job: Job,
     begin: Continuation[Config],
-    dataset: Dataset,
+    setup: TrainingSetup,
     checkpoints: Callable[[RunDirectory], CheckpointFolder | None],
 ) -> tuple[RunDirectory, bool]:
     """Open a new run directory or the one to resume, and write the configuration into it.
 
     Args:
-        dataset: what the run is trained on; to be resumed it must be what it was.
+        setup: what is to be trained. To be resumed, its data must be what they were.
         checkpoints: of what is trained in a directory; None where nothing is.
 
     Returns: it, and whether there is a checkpoint to go on from.
@@ -41,16 +47,12 @@ def open_directory(
     else:
         directory = RunDirectory.reopen(begin.old)
         try:
-            folder = checkpoints(directory)
-            resume = folder is not None and folder.load()[0] is not None
-            if resume:
-                check_same_data(begin.old, dataset)
-            if folder is not None and not resume:
-                job.screen.say(f"{directory.shown} has no checkpoint yet: it begins anew")
+            resume = _can_resume(job, begin, setup, directory, checkpoints(directory))
         except (CheckpointError, InputError) as error:
             directory.release()
             raise InputError(str(error)) from error
-        job.directory = directory
+        job.directory, job.earlier = directory, EarlierRecord.of(directory)
+    dataset = setup.dataset
     directory.write_settings(as_plain(begin.config), begin.words)
     try:
         write_data(directory.path, dataset)
@@ -58,6 +60,31 @@ def open_directory(
         raise cannot_write(directory.path, error) from error
     job.summary.data = {"digest": dataset.digest, "notes": list(dataset.notes)}
     return directory, resume
+
+
+def _can_resume(
+    job: Job,
+    begin: Continuation[Config],
+    setup: TrainingSetup,
+    directory: RunDirectory,
+    folder: CheckpointFolder | None,
+) -> bool:
+    """Whether there is a checkpoint to go on from. Says what the user may not expect.
+
+    Raises: CheckpointError, and InputError where going on would lose something.
+    """
+    if folder is None:
+        return False
+    last = folder.load()[0]
+    if last is None:
+        job.screen.say(begin_anew(directory))
+        return False
+    check_same_data(directory.path, setup.dataset)
+    done = last.step or 0
+    refuse_fewer_steps(setup, done)
+    if begin.before is not None and (said := rate_change(begin.before, setup, done)):
+        job.screen.say(said)
+    return True
 
 
 @contextlib.contextmanager

@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any, Generic
 
 from idl_cli.config.data_options import SpikyConfig
+from idl_cli.config.model_options import ImplicitConfig
 from idl_cli.config.sim_config import SimConfig
+from idl_cli.config.train_config import TrainConfig
 from idl_cli.config.training_options import SweepConfig
 from idl_cli.config.typed_settings import as_plain, read_settings
 from idl_cli.errors import InputError
@@ -25,6 +27,7 @@ from idl_cli.record.config_file import Config, recorded_config_of
 from idl_cli.record.finder import existing_run
 from idl_cli.record.reader import RunRecord, as_number, read_overrides
 from idl_cli.record.run_directory import TRAINED, holds_run, own_words
+from idl_cli.typed_words import typed_word
 
 # Everything else decides what the steps are, or what belongs to them.
 CHANGEABLE = (
@@ -55,6 +58,7 @@ class Continuation(Generic[Config]):
 
     Attributes:
         words: what was typed for the run, in this attempt and before.
+        before: the configuration of the earlier run as it was so far.
         value: the metric of a job that is complete, and is not to be run again.
     """
 
@@ -62,6 +66,7 @@ class Continuation(Generic[Config]):
     words: list[str]
     old: Path | None = None
     value: float | None = None
+    before: Config | None = None
 
 
 def continuation(request: JobRequest, config: Config) -> Continuation[Config]:
@@ -98,7 +103,18 @@ def _changed(
     newest = {word.split("=")[0]: word for word in before}
     words: list[str] = [word for word in own_words(typed) if newest.get(word.split("=")[0]) != word]
     saved = recorded_config_of(old, type(config))
-    return Continuation(resumed_config(saved, composed, words), [*before, *words], old)
+    try:
+        config = resumed_config(saved, composed, words)
+    except CannotChange as error:
+        raise InputError(f"{error}{_from_its_weights(saved, old)}") from error
+    return Continuation(config, [*before, *words], old, before=saved)
+
+
+def _from_its_weights(saved: TrainConfig | SimConfig, old: Path) -> str:
+    """How a new run can begin with the weights of the old one, where it can."""
+    if not isinstance(saved, TrainConfig) or not isinstance(saved.model, ImplicitConfig):
+        return ""
+    return f", or one that begins with its weights: idl train {typed_word('model.init_from', old)}"
 
 
 def _same_again(config: Config, typed: Sequence[str], output: Path) -> Continuation[Config]:
@@ -154,10 +170,14 @@ def as_new(config: Config) -> Config:
     return dataclasses.replace(config, data=data, trainer=trainer, sweep=SweepConfig())
 
 
+class CannotChange(InputError):
+    """A setting that resuming cannot change."""
+
+
 def resumed_config(saved: Config, composed: Mapping[str, Any], typed: Sequence[str]) -> Config:
     """The run's own configuration with the typed settings changed.
 
-    Raises: InputError for a change that the steps already made would not survive.
+    Raises: CannotChange for what the steps already made would not survive.
     """
     values = as_plain(saved)
     for word in typed:
@@ -172,7 +192,7 @@ def resumed_config(saved: Config, composed: Mapping[str, Any], typed: Sequence[s
     for key in sorted(before.keys() | after.keys(), key=lambda key: (key[-5:] != ".name", key)):
         changeable = any(key == name or key.startswith(f"{name}.") for name in free)
         if before.get(key) != after.get(key) and not changeable:
-            raise InputError(
+            raise CannotChange(
                 f"{key}={after.get(key)}: the run was made with {before.get(key)}, and resuming "
                 "cannot change it; start a new run instead"
             )

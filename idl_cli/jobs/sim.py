@@ -15,7 +15,7 @@ from idl_cli.errors import InputError
 from idl_cli.jobs.job import Job
 from idl_cli.jobs.recording import open_directory, recording
 from idl_cli.jobs.resume import Continuation, continuation
-from idl_cli.jobs.sim_solve import solve, solve_as_rank
+from idl_cli.jobs.sim_solve import check_solvable, solve, solve_as_rank
 from idl_cli.jobs.teacher import Teacher, find_teacher, teacher_checkpoints, train_teacher
 from idl_cli.processes.devices import choose_devices
 from idl_cli.processes.ranks import JoinedRanks, Ranks, join_ranks
@@ -59,9 +59,9 @@ def _compute(
 ) -> float:
     with job.stop as stop:
         begin, teacher = find_teacher(job, begin)
-        dataset = teacher.setup.dataset
+        check_solvable(begin.config.model, teacher, solver)
         directory, resume = open_directory(
-            job, begin, dataset, lambda run: teacher_checkpoints(teacher, run)
+            job, begin, teacher.setup, lambda run: teacher_checkpoints(teacher, run)
         )
         with recording(job, teacher.setup.config, directory) as callback:
             taught = train_teacher(job, teacher, callback, stop, directory, resume)

@@ -19,10 +19,28 @@ from idl_cli.processes.ranks import JoinedRanks
 from idl_cli.processes.stop_signals import Interrupted, StopSignals
 from idl_core import ImplicitFunctionWarning
 from idl_core.sim import SIM, NotEnoughMemory, NotRescalable, rescaled
-from idl_core.sim.memory import states_bytes
+from idl_core.sim.memory import require, states_bytes
 from idl_core.sim.solvers import ADMMMultiGPUSolver, ADMMSolver, BaseSolver, SolveProgress
 
 _BATCH = 500  # samples that give states at a time
+
+
+def check_solvable(settings: SIMConfig, teacher: Teacher, solver: BaseSolver) -> None:
+    """Refuse, before the teacher is trained, what could not be solved for once it is.
+
+    Raises: InputError where the teacher has no such states, or they would not fit in memory.
+    """
+    inputs = _inputs(settings, teacher)
+    sim = build_sim(settings, teacher.config.activation, inputs.device, inputs.dtype)
+    try:
+        n, p, q, itemsize = _sizes(sim, teacher.network, inputs)
+        held = states_bytes(n, p, q, len(inputs.samples), itemsize) + (n + q) * (n + p) * itemsize
+        require(held, torch.device("cpu"), f"a teacher of {n:,} states", "make it smaller")
+    except (NotEnoughMemory, ValueError) as error:
+        raise InputError(str(error)) from error
+    rank = getattr(solver, "rank", None)
+    if rank is not None and rank > n:
+        raise InputError(f"solver.rank={rank}: at most the teacher's number of states, {n}")
 
 
 def solve(
@@ -37,11 +55,8 @@ def solve(
 
     Raises: InputError, RunFailed, Interrupted.
     """
-    train = teacher.setup.dataset.train
-    count = min(len(train), settings.samples or len(train))
-    weight = next(teacher.network.parameters())
-    inputs = _Inputs(range(count), train.batch, weight.device, weight.dtype)
-    sim = build_sim(settings, teacher.config.activation, weight.device, weight.dtype)
+    inputs = _inputs(settings, teacher)
+    sim = build_sim(settings, teacher.config.activation, inputs.device, inputs.dtype)
 
     def on_progress(progress: SolveProgress) -> None:
         if stop():
@@ -124,6 +139,21 @@ class _Inputs:
             yield self.batch(index.to(self.device))[0].to(self.dtype)
 
 
+def _inputs(settings: SIMConfig, teacher: Teacher) -> _Inputs:
+    """What the teacher is given to collect its states."""
+    train = teacher.setup.dataset.train
+    count = min(len(train), settings.samples or len(train))
+    weight = next(teacher.network.parameters())
+    return _Inputs(range(count), train.batch, weight.device, weight.dtype)
+
+
+def _sizes(sim: SIM, network: nn.Module, inputs: _Inputs) -> tuple[int, int, int, int]:
+    """States n, inputs p and outputs q of a teacher, and the bytes of a number."""
+    one = sim.get_states(network, [next(iter(inputs))[:1]])
+    n, p, q = (len(one[key]) for key in "XUY")
+    return n, p, q, one["X"].itemsize
+
+
 def _stopped(job: Job, stop: StopSignals) -> Interrupted:
     return Interrupted(
         f"stopped while solving; the teacher is saved, go on with: {job.resume_command}",
@@ -147,10 +177,9 @@ def _say_memory(
     job: Job, sim: SIM, network: nn.Module, inputs: _Inputs, solver: BaseSolver
 ) -> None:
     """Say what there is to solve, and what that takes, before any of it is allocated."""
-    one = sim.get_states(network, [next(iter(inputs))[:1]])
-    n, p, q = (len(one[key]) for key in "XUY")
+    n, p, q, itemsize = _sizes(sim, network, inputs)
     count = len(inputs.samples)
-    states = states_bytes(n, p, q, count, one["X"].itemsize)
+    states = states_bytes(n, p, q, count, itemsize)
     said = f"{n} states, {p} inputs and {q} outputs of {count:,} samples: {_size(states)}"
     if isinstance(solver, ADMMSolver):  # of the others nobody has counted
         said += f"; solving them takes up to {_size(solver.bytes_needed(n, p, count))}"

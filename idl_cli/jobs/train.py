@@ -23,14 +23,17 @@ from idl_cli.jobs.training.several_processes import (
     train_as_rank,
     train_with_workers,
 )
-from idl_cli.processes.devices import choose_devices, devices_name
+from idl_cli.processes.devices import choose_devices, devices_name, workers_note
 from idl_cli.processes.ranks import JoinedRanks, Ranks, join_ranks
 from idl_cli.processes.stop_signals import Interrupted, StopSignals
 from idl_cli.record.checkpoints import checkpoint_folder, resumed_checkpoint
 from idl_cli.record.data_files import class_names_of
 from idl_cli.record.run_directory import RunDirectory
 from idl_cli.record.summary import RunSummary
+from idl_cli.typed_words import typed_word
 from idl_core.training import Callbacks, CheckpointFolder, FitResult, Metrics
+
+_RUNNING = "train (running)"  # not of the weights that the other rows are of
 
 
 def compute(job: Job) -> float:
@@ -53,6 +56,8 @@ def compute(job: Job) -> float:
         devices = [here] * ranks.count
     else:
         here = devices[0] if len(devices) == 1 else torch.device("cpu")
+        if note := workers_note(devices):
+            job.screen.say(note)
     trained = None if old is None else resumed_checkpoint(old / "checkpoints")
     names = None if old is None or trained is None else class_names_of(old)
     setup = set_up_training(config, here, job.screen.loading, trained, job.screen.say, names)
@@ -108,7 +113,7 @@ def _training(
     def checkpoints(run: RunDirectory) -> CheckpointFolder:
         return checkpoint_folder(run.checkpoints, model, dataset)
 
-    directory, resume = open_directory(job, begin, dataset, checkpoints)
+    directory, resume = open_directory(job, begin, setup, checkpoints)
     with recording(job, begin.config, directory) as callbacks:
         context = TrainingContext(
             callback=callbacks,
@@ -143,6 +148,7 @@ def _summarise(summary: RunSummary, outcome: TrainingOutcome) -> None:
     summary.train = _ordered(result.train, outcome.test)
     summary.val = _ordered(result.val, outcome.test)
     summary.test = outcome.test
+    summary.train_is = "the mean over the last epoch, while the weights changed"
     summary.persistence = outcome.persistence or None
 
 
@@ -154,15 +160,18 @@ def _ordered(metrics: Metrics, like: Metrics) -> Metrics:
 def _show(job: Job, result: FitResult) -> None:
     """Print the table of results; in a sweep one line, as the sweep ends in its own table."""
     summary = job.summary
+    assert job.directory is not None
     if job.number is not None:
         job.say_test_metrics()
         return
-    rows = {"train": summary.train, "val": summary.val, "test": summary.test}
+    rows = {_RUNNING: summary.train, "val": summary.val, "test": summary.test}
     rows = {split: metrics for split, metrics in rows.items() if metrics}
     if summary.persistence is not None:
         rows["test, persistence"] = summary.persistence["test"]
     print_results(rows)
     best = f", best at step {result.best_step}" if result.val else ""
+    of_these = f"idl eval {typed_word('run', job.directory.shown)} split=train"
+    print(f"{_RUNNING}: the mean over the last epoch, as the weights changed; now: {of_these}")
     print(
         f"{summary.parameters:,} parameters, {result.progress.epoch} epochs, "
         f"{result.progress.step} steps{best}"

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 
 from idl_cli.config.training_options import TrainerConfig
-from idl_cli.errors import RunFailed
+from idl_cli.errors import InputError, RunFailed
 
 # What torch calls it on the CPU: a RuntimeError like any other but for these words.
-_CPU_WORDS = ("can't allocate memory", "not enough memory")
+_CPU_WORDS = ("can't allocate memory", "not enough memory", "calculation overflowed")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -20,6 +21,17 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(word in str(error) for word in _CPU_WORDS)
+
+
+def too_large(error: BaseException) -> InputError | None:
+    """The line for an allocation that failed outside of a training; None for another error."""
+    if not is_out_of_memory(error):
+        return None
+    wanted = re.search(r"allocate (\d+) bytes|allocate ([\d.]+ \w+)", str(error))
+    size = ""
+    if wanted:
+        size = f" for {_size(int(wanted[1])) if wanted[1] else wanted[2]} at once"
+    return InputError(f"out of memory{size}: lower the model's size or the batch's")
 
 
 def out_of_memory(

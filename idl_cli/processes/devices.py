@@ -29,6 +29,10 @@ def choose_devices(trainer: TrainerConfig) -> list[torch.device]:
 
 def _devices(trainer: TrainerConfig) -> list[torch.device]:
     name = trainer.device_name
+    if trainer.accelerator == "gpu" and trainer.device == "auto" and not torch.cuda.device_count():
+        raise InputError(
+            "trainer.accelerator=gpu: torch finds no GPU here; auto takes what there is"
+        )
     first = choose_device(name)
     if first.type == "cpu":
         count = 1 if trainer.devices == "auto" else int(trainer.devices)
@@ -61,13 +65,24 @@ def devices_name(devices: list[torch.device]) -> str:
     return name if len(devices) == 1 else f"{len(devices)} x {name.replace(':0', '', 1)}"
 
 
+def workers_note(devices: list[torch.device]) -> str | None:
+    """What several devices are where there is no GPU for them; None where that is as typed."""
+    if len(devices) == 1 or devices[0].type != "cpu":
+        return None
+    return f"trainer.devices={len(devices)}: on the CPU, as processes that share {_cores()} cores"
+
+
 def threads_of_each(count: int) -> int | None:
     """CPU threads for each of so many workers on this machine; None leaves them as they are."""
     if "OMP_NUM_THREADS" in os.environ:
         return None
+    return max(1, _cores() // count)
+
+
+def _cores() -> int:
     if hasattr(os, "sched_getaffinity"):  # what a cluster's job may use, not all there is
-        return max(1, len(os.sched_getaffinity(0)) // count)
-    return max(1, (os.cpu_count() or 1) // count)
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def choose_device(name: str, key: str = "trainer.device") -> torch.device:

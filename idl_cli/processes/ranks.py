@@ -36,7 +36,11 @@ class Ranks:
                 int(env["RANK"]), int(env["WORLD_SIZE"]), int(env.get("LOCAL_RANK", 0)), "torchrun"
             )
         # Of a step, not of the job: a batch script is one process whatever the job may start.
-        if int(env.get("SLURM_STEP_NUM_TASKS") or 1) > 1 and "SLURM_PROCID" in env:
+        # And a shell of `srun --pty` is at a terminal, which its other tasks are not: they would
+        # be waited for in vain (Lightning#19762).
+        at_terminal = "SLURM_PTY_PORT" in env and os.isatty(0)
+        tasks = 1 if at_terminal else int(env.get("SLURM_STEP_NUM_TASKS") or 1)
+        if tasks > 1 and "SLURM_PROCID" in env:
             return cls(
                 int(env["SLURM_PROCID"]),
                 int(env["SLURM_STEP_NUM_TASKS"]),

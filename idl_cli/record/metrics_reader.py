@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,7 @@ def read_metrics(path: Path) -> dict[str, list[Row]]:
     does some steps again: what it wrote of them the second time counts.
     """
     splits: dict[str, list[Row]] = {}
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError:
-        return splits
-    for line in lines:
-        row = _row(line)
-        if row is None:
-            continue
+    for row in read_rows(path):
         rows = splits.setdefault(row["split"], [])
         while rows and rows[-1]["step"] >= row["step"]:
             rows.pop()
@@ -31,10 +25,21 @@ def read_metrics(path: Path) -> dict[str, list[Row]]:
     return splits
 
 
+def read_rows(path: Path) -> Iterator[Row]:
+    """The rows as they were written, those that can be read."""
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        if (row := _row(line)) is not None:
+            yield row
+
+
 def _row(line: bytes) -> Row | None:
     try:
         row = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     complete = isinstance(row, dict) and isinstance(row.get("split"), str)
     return row if complete and is_number(row.get("step")) else None
@@ -52,7 +57,7 @@ def last_metrics(path: Path) -> dict[str, Any]:
     for line in lines:
         try:
             row = json.loads(line)
-        except ValueError:  # cut in two by our seek, or by whatever ended the run
+        except (ValueError, RecursionError):  # cut in two by our seek, or by whatever ended the run
             continue
         if isinstance(row, dict) and isinstance(split := row.pop("split", None), str):
             newest |= {"epochs": row.pop("epoch", None), "steps": row.pop("step", None)}

@@ -89,6 +89,12 @@ def as_text(value: Any) -> str:
     return str(value)
 
 
+def natural(text: str) -> list[tuple[int, int, str]]:
+    """A key that sorts text with the numbers in it by their size: job 2 before job 10."""
+    parts = re.findall(r"\d+|\D+", text, re.ASCII)
+    return [(0, int(part), part) if part.isdecimal() else (1, 0, part) for part in parts]
+
+
 def check_keys(keys: Iterable[str], runs: Sequence[RunRecord]) -> None:
     """Check that every key is one that some run has.
 
@@ -112,15 +118,15 @@ def _meant(key: str, known: list[str]) -> str:
 
 def sort_runs(runs: Sequence[RunRecord], key: str, descending: bool) -> list[RunRecord]:
     """Runs by a key: numbers before text, and last, in either direction, those without a value."""
-    with_value: list[tuple[tuple[bool, float, str], RunRecord]] = []
+    with_value: list[tuple[tuple[bool, float, list[tuple[int, int, str]]], RunRecord]] = []
     without: list[RunRecord] = []
     for run in runs:
         value = run.value(key)
         number = as_number(value)
         if number is not None:
-            with_value.append(((False, number, ""), run))
+            with_value.append(((False, number, []), run))
         elif isinstance(value, str | bool | list):
-            with_value.append(((True, 0.0, as_text(value)), run))
+            with_value.append(((True, 0.0, natural(as_text(value))), run))
         else:  # missing, null, NaN
             without.append(run)
     with_value.sort(key=lambda pair: pair[0], reverse=descending)

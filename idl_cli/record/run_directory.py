@@ -154,11 +154,11 @@ def finite(value: Any) -> Any:
     return [finite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def cannot_write(path: Path, error: OSError) -> InputError:
-    """The error about a folder that cannot be written."""
+def cannot_write(path: Path, error: OSError, key: str = "hydra.run.dir") -> InputError:
+    """The error about a folder that cannot be written; `key` names another."""
     reason = error.strerror or str(error)
     return InputError(
-        f"cannot write the run directory '{path}' ({reason}); choose another with hydra.run.dir="
+        f"cannot write the run directory '{path}' ({reason}); choose another with {key}="
     )
 
 

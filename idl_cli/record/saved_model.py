@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -39,20 +40,36 @@ def saved_model(run: Path, checkpoint: Literal["best", "last"] = "best") -> nn.M
     return model
 
 
-def saved_blocks(run: Path) -> dict[str, NDArray[Any]] | None:
-    """The matrices A (n, n), after its constraint, B (n, p), C (q, n), D (q, p) of a run.
+@dataclass(frozen=True)
+class SavedBlocks:
+    """The matrices of an implicit model, and what they map.
 
-    Of the best checkpoint; with a bias, B and D have one column more. Of an RNN the blocks are its
-    step's, whose input is [u, h] and whose output is h. None for a run of another model. Raises:
-    InputError where the configuration or the checkpoint is damaged.
+    Attributes:
+        blocks: A (n, n), after its constraint, B (n, p), C (q, n), D (q, p); with a bias, B and D
+            have one column more.
+        inputs, outputs: of [B; D] and of [C D], as they are written in a figure.
+    """
+
+    blocks: dict[str, NDArray[Any]]
+    inputs: str = "input $u$"
+    outputs: str = "output $\\hat y$"
+
+
+def saved_blocks(run: Path) -> SavedBlocks | None:
+    """The matrices of a run's best checkpoint; of an RNN those of its step, which makes h.
+
+    None for a run of another model. Raises: InputError where the configuration or the checkpoint is
+    damaged.
     """
     model = saved_model(run)
+    names: dict[str, str] = {}
     if isinstance(model, ImplicitRNN):
         model = model.recurrent.layer
+        names = {"inputs": "input $u$ and $h$ before", "outputs": "hidden state $h$"}
     if not isinstance(model, ImplicitModel):
         return None
     with torch.no_grad():
         A, B, C = model.effective_A(), model.B, model.C
         D = model.D if model.D is not None else torch.zeros(len(C), B.shape[1])
         blocks = {"A": A, "B": B, "C": C, "D": D}
-        return {name: block.double().numpy() for name, block in blocks.items()}
+        return SavedBlocks({name: each.double().numpy() for name, each in blocks.items()}, **names)

@@ -26,6 +26,7 @@ class RunSummary:
         git_commit: of the folder that the command was started in, when it was.
         train, val, test: metrics by split.
         data: the digest of what it is trained or evaluated on, and what was done to that.
+        train_is: what the metrics of the train split are of, where not of the same weights.
         ranked_by: the metric by which runs like this are compared, as "val.loss".
         best_step: of the weights that val and test are of.
         solver_warnings: how often a solver ended short of its tolerance.
@@ -48,6 +49,7 @@ class RunSummary:
     train: Metrics = field(default_factory=dict)
     val: Metrics = field(default_factory=dict)
     test: Metrics = field(default_factory=dict)
+    train_is: str | None = None
     ranked_by: str | None = None
     best_step: int | None = None
     stopped_early: bool | None = None
@@ -63,6 +65,7 @@ class RunSummary:
             "data": self.data,
             "cluster_job": self.cluster_job,
             "evaluated": self.evaluated,
+            "train_is": self.train_is,
             "ranked_by": self.ranked_by,
             "best_step": self.best_step,
             "stopped_early": self.stopped_early,

@@ -28,8 +28,9 @@ def functorch_is_active() -> bool:
 
 def is_exporting() -> bool:
     """Whether torch.export follows what is computed."""
-    asked = getattr(torch.compiler, "is_exporting", None)  # torch 2.7 has it
-    return asked is not None and bool(asked())
+    # The flag itself (torch 2.7 has it): the function is_exporting, to the torch.compile of
+    # torch 2.11, is always true.
+    return bool(getattr(torch.compiler, "_is_exporting_flag", False))
 
 
 def refuse_transforms(*tensors: Tensor | None) -> None:

@@ -1,4 +1,8 @@
-"""The model families."""
+"""The model families: one file a family, each an `nn.Module` that takes batches first.
+
+A new model is a file here. For `idl train model=<name>` it also needs options in
+`idl_cli/config/model_options.py`, a line in `idl_cli/config/build_model.py`, and `conf/model/`.
+"""
 
 from idl_core.models.cnn import CNN
 from idl_core.models.gpt import GPT, GPTLanguageModel, GPTSettings, ImplicitGPT

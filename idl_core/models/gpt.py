@@ -300,9 +300,10 @@ def _draw(
     scores: Tensor, temperature: float, top_k: int | None, generator: torch.Generator | None
 ) -> Tensor:
     """One token (b, 1) for scores (b, v)."""
-    if temperature == 0:
+    if temperature < torch.finfo(scores.dtype).tiny:  # 0, or nothing to divide by
         return scores.argmax(-1, keepdim=True)
-    scores = scores / temperature
+    # The best is 0 beforehand: a quotient may overflow to -inf, never to inf.
+    scores = (scores - scores.amax(-1, keepdim=True)) / temperature
     if top_k is not None and top_k < scores.shape[-1]:
         least = scores.topk(top_k).values[:, -1:]
         scores = scores.masked_fill(scores < least, -math.inf)

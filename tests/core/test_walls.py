@@ -1,4 +1,4 @@
-"""The rooms and who may know whom (DESIGN: no circles, the core stands alone)."""
+"""The rooms and who may know whom (docs/architecture.md: no circles, the core stands alone)."""
 
 from __future__ import annotations
 

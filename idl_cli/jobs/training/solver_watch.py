@@ -52,7 +52,7 @@ class SolverWatch:
         self._catching.__exit__(kind, error, trace)
 
     def probe(self, model: nn.Module) -> dict[str, float]:
-        """Mean iterations, worst residual and samples short of the tolerance in the last solves.
+        """Of the last solves: mean iterations, worst residual, samples, those short of tolerance.
 
         Empty for a model that has no solver.
         """
@@ -62,6 +62,7 @@ class SolverWatch:
         metrics = {
             "forward_iterations": float(solution.forward.iterations.double().mean()),
             "forward_residual": float(solution.forward.residual.max()),
+            "solver_samples": float(solution.forward.iterations.numel()),
             "not_converged": float((~solution.forward.converged).sum()),
         }
         if solution.adjoint is not None:

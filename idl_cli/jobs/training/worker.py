@@ -10,10 +10,12 @@ from typing import Any
 
 from idl_cli.errors import InputError, RunFailed
 from idl_cli.processes.worker_channel import SendingCallback, WorkerChannel
+from idl_cli.safe_streams import make_streams_safe
 
 
 def main(argument: str) -> None:
     """Train by the description in `<argument>/job.json`."""
+    make_streams_safe()
     folder = Path(argument)
     channel = WorkerChannel(folder / "events")
     channel.send("pid", pid=os.getpid())

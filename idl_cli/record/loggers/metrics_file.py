@@ -28,10 +28,8 @@ class MetricsLogger(Callback):
     def on_start(self, plan: Plan) -> None:
         """Begin, or drop the lines after the checkpoint's step: those steps are repeated."""
         if self.path.exists():
-            kept = [
-                line for line in self.path.read_text("utf-8").splitlines() if _holds(line, plan)
-            ]
-            write_whole(self.path, "".join(f"{line}\n" for line in kept))
+            lines = self.path.read_bytes().splitlines()
+            write_whole(self.path, b"".join(line + b"\n" for line in lines if _holds(line, plan)))
         self._open()
 
     def on_log(self, progress: Progress, metrics: Metrics) -> None:
@@ -68,10 +66,13 @@ class MetricsLogger(Callback):
             self._warned = True
 
 
-def _holds(line: str, plan: Plan) -> bool:
-    """Whether a line of an earlier process is of a step that the checkpoint holds."""
+def _holds(line: bytes, plan: Plan) -> bool:
+    """Whether a line of an earlier process is of a step that the checkpoint holds.
+
+    One that is damaged, cut short by a crash say, is of none.
+    """
     try:
         row: dict[str, Any] = json.loads(line)
         return bool(row["split"] != "test" and row["step"] <= plan.first_step)
-    except (ValueError, TypeError, KeyError):  # cut short by a crash
+    except (ValueError, TypeError, KeyError, RecursionError):
         return False

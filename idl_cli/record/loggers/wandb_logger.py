@@ -6,6 +6,7 @@ An error of wandb's never ends the run: it is shown once, and the local record g
 from __future__ import annotations
 
 import contextlib
+import math
 import netrc
 import os
 import socket
@@ -19,8 +20,10 @@ from urllib.parse import urlsplit
 from idl_cli.config.train_config import TrainConfig
 from idl_cli.config.training_options import WandbConfig
 from idl_cli.config.typed_settings import as_plain
+from idl_cli.record.metrics_reader import read_rows
 from idl_cli.record.run_directory import RunDirectory
-from idl_core.training.callbacks import Callback, Metrics, Progress
+from idl_core.training.callbacks import Callback, Metrics, Plan, Progress
+from idl_core.training.tasks import HIGHER_IS_BETTER
 
 REACH_SECONDS = 3.0
 INIT_SECONDS = 15.0
@@ -47,8 +50,31 @@ class WandbLogger(Callback):
         self._run: Any = None
         self._offline = False
         self._failed = False
+        self._metrics, self._monitor = directory.metrics, config.trainer.monitor
+        self._earlier = sorted(directory.path.glob("wandb/*run-*-*"))
         with self._surviving("did not start"):
             self._start(config, config.logger, directory, sweep)
+
+    def on_start(self, plan: Plan) -> None:
+        """Log again what an earlier process recorded, where the two may be uploaded one by one.
+
+        An offline record is uploaded as a whole, and replaces what was there under its id.
+        """
+        recorded_offline = any(path.name.startswith("offline-") for path in self._earlier)
+        if not self._earlier or not (self._offline or recorded_offline):
+            return
+        best = math.inf
+        sign = -1.0 if self._monitor in HIGHER_IS_BETTER else 1.0
+        for row in read_rows(self._metrics):
+            step, epoch, split = int(row.pop("step")), row.pop("epoch", None), row.pop("split")
+            progress = Progress(step=step, epoch=epoch or 0)
+            monitored = sign * row.get(self._monitor, math.inf) if split == "val" else math.inf
+            improved = monitored < best
+            best = min(best, monitored)
+            if split == "train":
+                self.on_log(progress, row)
+            else:
+                self.on_evaluation(progress, split, row, improved)
 
     def on_log(self, progress: Progress, metrics: Metrics) -> None:
         self._log(progress, "train", metrics)
@@ -99,7 +125,7 @@ class WandbLogger(Callback):
             "group": logger.group or (sweep.name if sweep is not None else None),
             "tags": list(logger.tags),
             "name": name,
-            "id": _earlier_id(directory.path),
+            "id": self._earlier[-1].name.rpartition("-")[2] if self._earlier else None,
             "resume": "allow",
             "dir": str(directory.path),
             "config": as_plain(config),
@@ -192,12 +218,6 @@ def _mode(wanted: Literal["auto", "online", "offline"]) -> Literal["online", "of
     if (chosen := os.environ.get("WANDB_MODE")) in ("offline", "disabled"):
         return chosen  # type: ignore[return-value]
     return "online" if logged_in() else "offline"
-
-
-def _earlier_id(directory: Path) -> str | None:
-    """The id of a resumed run, from the name of wandb's folder in the run directory."""
-    folders = sorted(directory.glob("wandb/*run-*-*"))
-    return folders[-1].name.rpartition("-")[2] if folders else None
 
 
 def _one_line(error: BaseException) -> str:

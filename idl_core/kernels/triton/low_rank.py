@@ -9,12 +9,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from idl_core.kernels.triton.acceleration import (
-    advance,
-    finish,
-    scales,
-    slope_at,
-)
+from idl_core.kernels.triton.activations import finish, slope_at
+from idl_core.kernels.triton.anderson import advance
+from idl_core.kernels.triton.stopping import scales
 
 
 @triton.jit

@@ -10,15 +10,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from idl_core.kernels.triton.acceleration import (
-    bound,
-    finish,
-    mix,
-    rows_of,
-    scales,
-    slope_at,
-    still_open,
-)
+from idl_core.kernels.triton.activations import finish, slope_at
+from idl_core.kernels.triton.anderson import mix, rows_of
+from idl_core.kernels.triton.stopping import bound, scales, still_open
 
 
 @triton.jit(do_not_specialize=["m", "max_iter"])

@@ -1,4 +1,4 @@
-"""The solver to use: all rows at once, each with a proof of how close it is."""
+"""The solver to use: an interior-point method for all rows, each with a proof of its gap."""
 
 from __future__ import annotations
 

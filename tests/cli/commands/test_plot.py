@@ -17,7 +17,7 @@ from idl_cli.config.train_config import TrainConfig
 from idl_cli.config.training_options import AdamConfig, ConstantConfig, TrainerConfig
 from idl_cli.config.typed_settings import as_plain
 from idl_cli.display import figures
-from idl_cli.display.curves import learning
+from idl_cli.display.curves import iterations, learning
 from idl_cli.main import main
 from idl_cli.record.metrics_reader import read_metrics
 from idl_cli.record.saved_model import saved_blocks
@@ -120,8 +120,9 @@ def test_blocks_are_those_of_the_equilibrium(make_run: Any, settings: dict[str, 
             parameter.mul_(6)
     run = make_run("a", config=config_of(ImplicitConfig(hidden_dim=8, **settings)))
     save_weights(run, model)
-    blocks = saved_blocks(run)
-    assert blocks is not None
+    saved = saved_blocks(run)
+    assert saved is not None
+    blocks = saved.blocks
 
     U = torch.randn(5, 6, dtype=torch.float64)
     inputs = np.c_[U.numpy(), np.ones(5)].T if settings.get("bias") else U.numpy().T
@@ -160,6 +161,56 @@ def test_many_passes_have_one_point_each_the_mean_of_their_reports() -> None:
     assert x == [1, 2, 3, 4, 5, 6]
     # Reports after steps 10, 20 and 25 tell of 10, 10 and 5 steps.
     assert y[0] == pytest.approx((10 * 10 / 10 + 10 * 10 / 20 + 5 * 0.0) / 25)
+
+
+def test_every_metric_of_a_pass_is_over_all_its_samples_at_the_same_steps() -> None:
+    """R² and perplexity of whole passes, against those of the targets and errors themselves."""
+    random = np.random.default_rng(0)
+    train, r2, perplexity = [], [], []
+    for number in range(1, 7):
+        targets = random.standard_normal((25, 64)) + 3
+        errors = 0.3 * random.standard_normal((25, 64))
+        for first, last in ((0, 10), (10, 20), (20, 25)):
+            mse = float((errors[first:last] ** 2).mean())
+            part = {"mse": mse, "r2": 1 - mse / targets[first:last].var()}
+            step = 25 * (number - 1) + last
+            train.append({"step": step, "epoch": number, "loss": mse, **part}
+                         | {"perplexity": float(np.exp(mse))})  # fmt: skip
+        r2.append(1 - (errors**2).mean() / targets.var())
+        perplexity.append(np.exp((errors**2).mean()))
+    for name, expected in (("r2", r2), ("perplexity", perplexity)):
+        kept = ("step", "epoch", "loss", "mse", name)
+        curves, _ = learning({"train": [{key: row[key] for key in kept} for row in train]})
+        assert curves[name]["train"][0] == curves["loss"]["train"][0] == [1, 2, 3, 4, 5, 6]
+        np.testing.assert_allclose(curves[name]["train"][1], expected, rtol=1e-3)
+
+
+def test_the_smaller_last_batch_of_a_pass_is_no_dip_of_the_iterations() -> None:
+    train = [
+        {"step": step, "forward_iterations": 4.0 if step % 21 == 0 else 9.0}
+        | {"solver_samples": 3.0 if step % 21 == 0 else 64.0}
+        for step in (21, 42, 50, 63, 84, 100)
+    ]
+    assert iterations(train) == {"forward": ([50.0, 100.0], [9.0, 9.0])}
+    for row in train:  # of a run of before, which does not say
+        del row["solver_samples"]
+    assert iterations(train)["forward"][0] == [21.0, 42.0, 50.0, 63.0, 84.0, 100.0]
+
+
+@pytest.mark.parametrize(("kind", "begins"), [("pdf", b"%PDF"), ("svg", b"<?xml")])
+def test_vector_graphics(
+    make_run: Any, capsys: pytest.CaptureFixture[str], kind: str, begins: bytes
+) -> None:
+    run = make_run("a", metrics=rows(2))
+    assert main(["plot", f"run={run}", f"format={kind}"]) == 0
+    path = Path(capsys.readouterr().out.splitlines()[0])
+    assert path.suffix == f".{kind}"
+    first = path.read_bytes()
+    assert first.startswith(begins)
+    assert main(["plot", f"run={run}", f"format={kind}"]) == 0
+    assert path.read_bytes() == first  # same run, same bytes
+    assert main(["plot", f"run={run}", "format=jpg"]) == 2
+    assert "format=jpg: choose from png, pdf, svg." in capsys.readouterr().err
 
 
 def test_less_than_a_pass_is_drawn_against_the_step() -> None:

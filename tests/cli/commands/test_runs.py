@@ -271,6 +271,37 @@ def test_columns_give_way_on_a_narrow_terminal() -> None:
     assert tables.fitting(columns, 10)[1] == ["typed", "started"]
 
 
+def test_a_narrow_terminal_shows_what_tells_a_sweep_s_rows_apart(
+    make_run: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = "train/2025-11-21_09-56-12_implicit_digits"
+    for job in range(12):
+        words = ("trainer.max_epochs=3", "model.hidden_dim=20", f"seed={job}")
+        make_run(f"{sweep}/{job}", overrides=words)
+    monkeypatch.chdir(make_run("other").parents[1])
+    monkeypatch.setattr(tables, "draws", lambda stream: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["runs", f"runs/{sweep}"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    rows = [line.split() for line in lines if line.startswith("runs/")]
+    # In the order of the jobs, not of their names' letters.
+    assert [(row[0].rpartition("/")[2], row[1]) for row in rows] == [
+        (str(job), f"seed={job}") for job in range(12)
+    ]
+
+
+def test_every_table_writes_a_metric_alike() -> None:
+    assert [tables.metric_text(value) for value in (134200.4, 7785.3832, 0.25, 0.0, 2e-5)] == [
+        "134200.4",
+        "7785.4",
+        "0.2500",
+        "0.0000",
+        "2.000e-05",
+    ]
+    assert tables.metric_text(float("inf")) == "inf"
+
+
 def test_unreadable_words() -> None:
     with pytest.raises(InputError, match="no comparison"):
         parse_conditions([""])

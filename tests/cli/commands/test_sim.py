@@ -74,9 +74,9 @@ def test_its_checkpoint_is_evaluated_and_drawn(idl: Idl, learned: Answer) -> Non
     assert answer.code == 0, answer.err
     assert answer.summary["test"] == pytest.approx(learned.summary["test"], abs=1e-5)
     assert idl("plot", "run=learned").code == 0
-    blocks = saved_blocks(learned.run)
-    assert blocks is not None
-    zeros = {name: float((block == 0).mean()) for name, block in blocks.items()}
+    saved = saved_blocks(learned.run)
+    assert saved is not None
+    zeros = {name: float((block == 0).mean()) for name, block in saved.blocks.items()}
     assert zeros == pytest.approx(learned.summary["sim"]["sparsity"])
 
 
@@ -302,7 +302,7 @@ def test_what_is_typed_for_a_run_that_is_gone_on_with_counts_or_is_refused(
     assert idl("sim", *auto, "seed=3").code == 2
 
 
-def test_a_teacher_that_was_stopped_goes_on_behind_its_own_normalisation(
+def test_a_teacher_that_was_stopped_goes_on_with_its_own_data_alone(
     idl: Idl, small: list[str], arrays: Path, tmp_path: Path, stop_at: StopAt
 ) -> None:
     data = tmp_path / "mine.npz"
@@ -312,9 +312,13 @@ def test_a_teacher_that_was_stopped_goes_on_behind_its_own_normalisation(
     stopped = idl("sim", *words, "hydra.run.dir=stopped", "trainer.checkpoint_seconds=0")
     assert stopped.code == 143
     assert "idl sim trainer.resume=stopped" in stopped.err
-    with_other_inputs(arrays, data, 3, 5)
     teacher = CheckpointFolder(tmp_path / "stopped" / "teacher")
     first = teacher.load()[0]
+    with_other_inputs(arrays, data, 3, 5)
+    refused = idl("sim", "trainer.resume=stopped")
+    assert refused.code == 2
+    assert "its content is not what 'stopped' was trained on" in refused.err
+    data.write_bytes(arrays.read_bytes())
     assert idl("sim", "trainer.resume=stopped").code == 0
     last = teacher.load()[0]
     assert first is not None

@@ -6,9 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from ..conftest import Answer, Idl
+from idl_cli.display.sweep_table import job_columns
+from idl_cli.hydra_app.sweep_jobs import read_jobs
+
+from ..conftest import Answer, Idl, MakeRun
 
 
 def jobs_of(answer: Answer) -> dict[str, dict[str, Any]]:
@@ -32,6 +36,39 @@ def test_a_sweep_ends_in_one_table_best_first(idl: Idl, tiny: list[str]) -> None
     for line in lines[1:5]:
         job = jobs[line.split()[0]]
         assert f"{job['test']['accuracy']:.4f}" in line
+
+
+def test_what_is_of_different_data_is_not_ranked_together(
+    idl: Idl, tiny: list[str], arrays: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.npz"
+    with np.load(arrays) as file:
+        np.savez(other, **file)
+    paths = f"data.path={arrays},{other}"
+    words = [word for word in tiny if not word.startswith("data.path")]
+    answer = idl("train", "-m", *words, "optimizer.lr=1e-5,2e-2", paths)
+    assert answer.code == 0, answer.err
+    listed = [line.split() for line in answer.out.splitlines()[1:5]]
+    # Jobs 0 and 2 are of the first file, 1 and 3 of the second; the larger rate is better.
+    assert [row[0] for row in listed] == ["2", "0", "3", "1"]
+    (said,) = (line for line in answer.err.splitlines() if "not all of the same data" in line)
+    assert str(arrays) in said
+    assert str(other) in said
+
+
+def test_models_that_bring_their_own_data_show_which(make_run: MakeRun, tmp_path: Path) -> None:
+    for job, name in enumerate(("digits", "spiky")):
+        make_run(f"{job}", config={"data": {"name": name}}, ranked_by="val.loss",
+                 overrides=(f"model={job}",))  # fmt: skip
+    columns = {column.name: column.cells for column in job_columns(read_jobs(tmp_path / "runs"))}
+    assert columns["data"] == ["digits", "spiky"]
+
+
+def test_jobs_stand_in_the_order_of_their_numbers(make_run: MakeRun, tmp_path: Path) -> None:
+    for job in range(12):
+        make_run(f"lr_{job}", ranked_by="val.loss")
+    names = [job.path.name for job in read_jobs(tmp_path / "runs")]
+    assert names == [f"lr_{job}" for job in range(12)]
 
 
 @pytest.mark.parametrize(

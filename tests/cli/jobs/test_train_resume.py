@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import pty
 import select
@@ -10,6 +11,7 @@ import shlex
 import signal
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +111,7 @@ def test_auto_goes_on_if_there_is_something_to_go_on_with(idl: Idl, tiny: list[s
         ("model=mlp", "model.name=mlp: the run was made with implicit"),
         ("seed=9", "seed=9: the run was made with 0"),
         ("optimizer.lr=1", "optimizer.lr=1.0"),
+        ("optimizer.lr=1", "one that begins with its weights: idl train model.init_from=run"),
         ("trainer.batch_size=16", "trainer.batch_size=16"),
         ("data=digits", "data.name=digits"),
         ("experiment=mnist_implicit", "leave experiment= out"),
@@ -293,6 +296,115 @@ def test_what_an_earlier_process_told_of_its_end_is_not_left_standing(
     assert run["status"] == "unfinished"
     assert "test" not in run
     assert idl("train", "trainer.resume=run").summary["epochs"] == 5
+
+
+def files(run: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+
+def test_a_complete_record_outlives_its_checkpoints(
+    idl: Idl, once: Idl, tiny: list[str], tmp_path: Path
+) -> None:
+    once("train", *tiny, "trainer.max_epochs=1", "hydra.run.dir=run")
+    for path in (tmp_path / "run" / "checkpoints").iterdir():
+        path.unlink()
+    before = files(tmp_path / "run")
+    answer = idl("train", "trainer.resume=run", "trainer.max_epochs=2")
+    assert answer.code == 2
+    assert answer.err.count("\n") == 1
+    assert "run is complete and its checkpoints are gone" in answer.err
+    assert files(tmp_path / "run") == before
+
+
+def test_metrics_of_an_attempt_without_a_checkpoint_are_kept(
+    idl: Idl, once: Idl, tiny: list[str], tmp_path: Path
+) -> None:
+    once("train", *tiny, "trainer.max_epochs=1", "hydra.run.dir=run")
+    run = tmp_path / "run"
+    for path in (*(run / "checkpoints").iterdir(), run / "summary.json"):  # as after kill -9
+        path.unlink()
+    metrics = (run / "metrics.jsonl").read_bytes()
+    answer = idl("train", "trainer.resume=run")
+    assert answer.code == 0, answer.err
+    assert "the metrics so far are kept in metrics.1.jsonl" in answer.err
+    assert (run / "metrics.1.jsonl").read_bytes() == metrics
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("trainer.max_epochs=2", "trainer.max_epochs=2: that is 18 steps"),
+        ("trainer.max_steps=5", "trainer.max_steps=5: that is 5 steps"),
+    ],
+)
+def test_a_run_cannot_be_made_shorter(
+    idl: Idl, once: Idl, tiny: list[str], tmp_path: Path, typed: str, said: str
+) -> None:
+    once("train", *tiny, "hydra.run.dir=run")
+    before = files(tmp_path / "run")
+    answer = idl("train", "trainer.resume=run", typed)
+    assert answer.code == 2
+    assert answer.err.count("\n") == 1
+    assert f"{said}, and the run has made 27 (3 epochs)" in answer.err
+    assert files(tmp_path / "run") == before
+
+
+def test_a_damaged_line_of_metrics_costs_that_line_alone(
+    idl: Idl, once: Idl, tiny: list[str], tmp_path: Path
+) -> None:
+    once("train", *tiny, "hydra.run.dir=run")
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    lines = metrics.read_bytes().splitlines(keepends=True)
+    damaged = [b"\xff\xfe\x00 damaged\n", b"[" * 100_000 + b"\n", b'{"step": "3", "split": 1}\n']
+    metrics.write_bytes(b"".join([lines[0], *damaged, *lines[2:]]))
+    answer = idl("train", "trainer.resume=run", "trainer.max_epochs=4")
+    assert answer.code == 0, answer.err
+    assert answer.summary["status"] == "completed"
+    kept = metrics.read_bytes().splitlines(keepends=True)
+    assert kept[: len(lines) - 2] == [lines[0], *lines[2:-1]]  # the last is of the test split
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("ours"), KeyboardInterrupt()])
+def test_an_attempt_that_adds_nothing_takes_nothing(
+    idl: Idl,
+    once: Idl,
+    tiny: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+) -> None:
+    once("train", *tiny, "hydra.run.dir=run")
+    before = files(tmp_path / "run")
+
+    def evaluate(*arguments: Any, **rest: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("idl_cli.jobs.training.fit_and_test.evaluate", evaluate)
+    with pytest.raises(ZeroDivisionError) if isinstance(error, Exception) else nullcontext():
+        assert idl("train", "trainer.resume=run").code == 130
+    assert files(tmp_path / "run") == before
+
+
+def test_a_longer_schedule_is_said_with_both_learning_rates(
+    idl: Idl, once: Idl, tiny: list[str]
+) -> None:
+    cosine = [*tiny, "scheduler=cosine", "optimizer.lr=0.001"]
+    once("train", *cosine, "hydra.run.dir=run")
+    answer = idl("train", "trainer.resume=run", "trainer.max_epochs=6")
+    last = 0.001 * (1 + math.cos(math.pi * 26 / 27)) / 2
+    following = 0.001 * (1 + math.cos(math.pi * 27 / 54)) / 2
+    (line,) = (line for line in answer.err.splitlines() if "scheduler=cosine" in line)
+    assert "over 54 steps now, not 27" in line
+    assert f"from {last:.2g} to {following:.2g}" in line
+    metrics = (answer.run / "metrics.jsonl").read_text().splitlines()
+    rates = {row["step"]: row["lr"] for row in map(json.loads, metrics) if row["split"] == "train"}
+    assert rates[27] == pytest.approx(last)
+    assert rates[28] == pytest.approx(following)
+
+
+def test_a_constant_rate_goes_on_without_a_word(idl: Idl, once: Idl, tiny: list[str]) -> None:
+    once("train", *tiny, "hydra.run.dir=run")
+    assert "scheduler" not in idl("train", "trainer.resume=run", "trainer.max_epochs=4").err
 
 
 def test_a_run_is_good_from_any_folder(

@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
+from idl_cli.display.figures import spy_plot
+from idl_cli.record.saved_model import saved_blocks
+
 from ..conftest import Answer, Idl
 
 LOOK_BACK, HORIZON = 6, 2
@@ -141,6 +144,12 @@ def test_a_series_far_from_zero_is_learnt_as_one_that_is_near(
 def test_the_spy_plot_of_an_rnn(idl: Idl, values: np.ndarray) -> None:
     train(idl, "model=rnn")
     assert "matrices.png" in idl("plot", "run=trained").out
+    saved = saved_blocks(Path("trained"))
+    assert saved is not None
+    figure = spy_plot(saved.blocks, saved.inputs, saved.outputs)
+    # Its C and D make the next hidden state, not the prediction.
+    assert figure.axes[2].get_ylabel() == "hidden state $h$"
+    assert figure.axes[3].get_xlabel() == "input $u$ and $h$ before"
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import socket
 import struct
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from wandb.proto import wandb_internal_pb2
 
 from idl_cli.record.loggers.wandb_logger import reachable
 
-from ..conftest import Idl
+from ..conftest import Idl, Start
 
 BLOCK = 32768  # of the LevelDB log format, in which wandb keeps its records
 HEADER = 7
@@ -94,6 +95,27 @@ def test_a_resumed_run_keeps_its_id(idl: Idl, tiny: list[str]) -> None:
     assert second.code == 0, second.err
     ids = {path.stem for path in first.run.glob("wandb/offline-run-*/*.wandb")}
     assert len(ids) == 1
+
+
+def test_what_is_uploaded_last_holds_the_whole_curve(
+    idl: Idl, start: Start, tiny: list[str], tmp_path: Path
+) -> None:
+    # In a process of its own, as it would be.
+    assert start("train", *tiny, "logger=wandb", "hydra.run.dir=run", CI="true").ended().code == 0
+    for path in (tmp_path / "run" / "wandb").glob("offline-run-*"):
+        # As if of the day before: two within a second have one name.
+        path.rename(path.with_name(path.name.replace(path.name.split("-")[2], "20200101_000000")))
+    answer = idl("train", "trainer.resume=run", "trainer.max_epochs=4")
+    folder = Path(shlex.split(answer.err.partition("wandb sync ")[2])[0])
+    assert "20200101" not in folder.name
+    (path,) = folder.glob("*.wandb")
+    rows = history(path)
+    for line in (answer.run / "metrics.jsonl").read_text().splitlines():
+        figures = json.loads(line)
+        step, split = figures.pop("step"), figures.pop("split")
+        assert rows[step]["epoch"] == figures.pop("epoch")
+        for name, value in figures.items():
+            assert rows[step][f"{split}/{name}"] == value
 
 
 class Broken:

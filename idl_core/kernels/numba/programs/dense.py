@@ -11,9 +11,9 @@ from idl_core.kernels.numba.programs.compiled import compiled
 from idl_core.kernels.numba.programs.picard import (
     FIRST,
     Limits,
+    Map,
     begin,
     note,
-    of_tiles,
     room_for_history,
     settle,
 )
@@ -21,7 +21,7 @@ from idl_core.kernels.numba.programs.team import in_team
 from idl_core.kernels.numba.programs.tiles import filled, is_turned_once, load, store, strided, turn
 
 
-@compiled()
+@compiled(entry=True)
 def solve(
     A: Any,
     turned: bool,
@@ -70,7 +70,7 @@ def _solve_tiles(
         else:
             begin(drive, limits.phi, slope, x)
         count, x, before, ended = settle(
-            of_tiles(nothing, At), drive, slope, limits, limits.tol, FIRST, x, before, history
+            Map(nothing, At), None, drive, slope, limits, FIRST, x, before, history
         )
         note(ended, count, figures, first)
         store(x, X, first)

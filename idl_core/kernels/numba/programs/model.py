@@ -12,15 +12,14 @@ from typing import Any
 import numpy as np
 
 from idl_core.kernels.numba.programs import ROWS, TILE_BYTES
-from idl_core.kernels.numba.programs.addresses import at
-from idl_core.kernels.numba.programs.compiled import compiled
+from idl_core.kernels.numba.programs.compiled import at, compiled
 from idl_core.kernels.numba.programs.picard import (
     FIRST,
     Limits,
+    Map,
     begin,
     linear_image,
     note,
-    of_tiles,
     room_for_history,
     settle,
 )
@@ -51,7 +50,7 @@ _TILES = 8
 _START = np.int64(0)
 
 
-@compiled()
+@compiled(entry=True)
 def forward(matrices: Any, batch: Any, found: Any, sizes: Any, limits: Limits, threads: int) -> int:
     """Solve for X and form Y; returns how it ended, as `ended`.
 
@@ -79,7 +78,7 @@ def forward(matrices: Any, batch: Any, found: Any, sizes: Any, limits: Limits, t
     return ended(figures, limits.tol)
 
 
-@compiled()
+@compiled(entry=True)
 def backward(
     matrices: Any,
     batch: Any,
@@ -121,7 +120,7 @@ def backward(
         first, then = left, right.T
     elif is_turned_once(n, len(driven), threads):
         then = strided(turn(left, threads).T)
-    adjoint, forward = of_tiles(first, then), of_tiles(right, left.T)
+    adjoint, forward = Map(first, then), Map(right, left.T)
     kept = (len(driven) if batch[4] else 0, filled(n) + filled(q), lanes)
     arguments = at(batch[4], kept, limits.tol)
     given = (adjoint, forward, arguments, factor, X, limits, phi, driven)
@@ -226,7 +225,7 @@ def _solve_tiles(given: Any, found: Any, number: int, of: int) -> None:
         else:
             begin(drive, limits.phi, slope, x)
         count, x, before, ended = settle(
-            of_tiles(right, left.T), drive, slope, limits, limits.tol, FIRST, x, before, history
+            Map(right, left.T), None, drive, slope, limits, FIRST, x, before, history
         )
         note(ended, count, figures, first)
         _note_inner(right, x, inner, first)
@@ -268,11 +267,14 @@ def _adjoint_tiles(given: Any, found: Any, number: int, of: int) -> None:
             if len(arguments):
                 linear_image(forward, arguments[t, :rows], x, slope)
             slope_of_tile(slope, x, phi[0])
+            for i in range(n, rows):  # what fills four rows up
+                for s in range(lanes):
+                    slope[i, s] = 0
         grow(np.zeros(lanes, dtype), units, drive)
         divide(drive, units)
         begin(drive, limits.phi, slope, x)
         count, x, before, ended = settle(
-            adjoint, drive, slope, limits, limits.tol, FIRST, x, before, history
+            adjoint, None, drive, slope, limits, FIRST, x, before, history
         )
         note(ended, count, figures, first)
         multiply(x, units)

@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from idl_core.kernels.numba.programs.addresses import at
-from idl_core.kernels.numba.programs.compiled import compiled
+from idl_core.kernels.numba.programs.compiled import at, compiled
 
 
-@compiled()
+@compiled(entry=True)
 def rows_within(address: int, shape: Any, radius: float, like: Any) -> bool:
     """Whether no row of the contiguous matrix has a larger sum of magnitudes than `radius`."""
     A = at(address, shape, like)
@@ -20,7 +19,7 @@ def rows_within(address: int, shape: Any, radius: float, like: Any) -> bool:
     return bool((sums <= radius).all())
 
 
-@compiled()
+@compiled(entry=True)
 def columns_within(address: int, shape: Any, radius: float, like: Any) -> bool:
     """The same of columns."""
     A = at(address, shape, like)

@@ -18,7 +18,7 @@ from idl_core.kernels.numba.programs import TILE_BYTES
 from idl_core.kernels.numba.programs.compiled import compiled
 from idl_core.kernels.numba.programs.rows import apply
 from idl_core.kernels.numba.programs.smooth import activate_tile
-from idl_core.kernels.numba.programs.tiles import affine, affine_then, filled
+from idl_core.kernels.numba.programs.tiles import affine, affine_then, copy, filled
 from idl_core.kernels.numba.programs.vectors import combine, look, residuals_and_products
 
 # What `settle` expects where nothing is known. As a literal it would be compiled as another type.
@@ -60,28 +60,24 @@ class Ended(NamedTuple):
 
 
 class Map(NamedTuple):
-    """x ↦ slope ∘ φ(outerᵀ innerᵀ x + drive) of a tile, or φ(outerᵀ x + drive) if inner is empty.
-
-    Of one sample alone a tile is the sample itself, its features beside one another: then `matrix`
-    is A (n, n), which is not empty, and the map is slope ∘ φ(A x + drive), or of Aᵀ.
-
-    inner, outer: strided matrices
-    matrix: contiguous
-    turned: whether it is Aᵀ that is applied
-    threads: that apply it together
-    """
+    """x ↦ slope ∘ φ(outerᵀ innerᵀ x + drive) of a tile, or φ(outerᵀ x + drive) if inner is empty:
+    strided matrices."""
 
     inner: Any
     outer: Any
+
+
+class MapOfOne(NamedTuple):
+    """The same of one sample alone, whose features are beside one another in the rows of a tile:
+    slope ∘ φ(A x + drive).
+
+    matrix: A, contiguous; Aᵀ where it is `turned`
+    threads: that apply it together
+    """
+
     matrix: Any
     turned: bool
     threads: int
-
-
-@compiled()
-def of_tiles(inner: Any, outer: Any) -> Map:
-    """The map of tiles of samples."""
-    return Map(inner, outer, np.empty((0, 0), outer.dtype), False, 1)
 
 
 @compiled()
@@ -92,17 +88,17 @@ def room_for_history(rows: int, like: Any) -> Any:
 
 @compiled()
 def settle(
-    of: Map,
+    of: Map | None,
+    of_one: MapOfOne | None,
     drive: Any,
     slope: Any,
     limits: Limits,
-    tol: Any,
     expected: int,
     x: Any,
     before: Any,
     history: Any,
 ) -> tuple[int, Any, Any, Ended]:
-    """Iterate a map from x.
+    """Iterate a map from x: one of tiles, or of a sample alone; the other is None.
 
     The first iteration that is measured is the one numbered `expected`.
 
@@ -110,29 +106,61 @@ def settle(
         How many it took; the result, an image of the map; the iterate that it is the image of; how
         it ended. Both tiles are in the memory of x and before.
     """
-    lanes = TILE_BYTES // x.itemsize
-    small = np.zeros((filled(of.inner.shape[1]), lanes), x.dtype)
-    zeros = np.zeros_like(small)
-    looks, last = np.zeros((2, lanes), x.dtype), np.zeros(lanes, x.dtype)
-    ended = Ended(last.copy(), last.copy(), last.copy())
-    count = 0
-    while count < limits.most:
-        x, before = before, x
-        _image(of, small, zeros, drive, slope, limits.phi, before, x)
+    lanes, dtype = TILE_BYTES // x.itemsize, x.dtype
+    small = _room_for_product(of, x)
+    zeros = np.zeros(small.shape, dtype)
+    found, last = np.zeros((6, lanes), dtype), np.zeros(lanes, dtype)
+    numbers = np.zeros((7, lanes), dtype)
+    ended = Ended(numbers[0], numbers[1], numbers[2])
+    looks, weights = found[4:], np.zeros((3, lanes), dtype)
+    weighing = _Weighing(weights, numbers[3], numbers[4], numbers[5], numbers[6])
+    for s in range(lanes):
+        weighing.best[s] = weighing.start[s] = inf
+    point, image, room = x, before, before
+    image_1, image_2, residual_1, residual_2 = history[0], history[1], history[2], history[3]
+    count, first = 0, -1  # of the iterations, and before acceleration
+    while True:
+        _image(of, of_one, small, zeros, drive, slope, limits.phi, point, image)
         count += 1
         if count < expected and count < limits.most:
+            point, image = image, point
             continue
-        look(x, before, looks)
-        if len(of.matrix):
-            _all_lanes(looks, 0)
-        if not _judge(looks, tol, limits.rounding, ended):
+        if first < 0:
+            look(image, point, looks)
+        else:
+            residuals_and_products(point, image, residual_1, residual_2, found)
+        if of_one is not None:
+            _all_lanes(found, 4)
+        if not _judge(looks, limits, ended) or count == limits.most:
             break
-        if limits.accelerate and count >= 2 and _is_slow(last, ended):
-            given = (of, small, zeros, drive, slope)
-            count = _accelerate(given, limits, tol, count, x, before, history, ended)
-            break
-        last[:] = looks[0]
-    return count, x, before, ended
+        if first >= 0:
+            residual_1, residual_2 = residual_2, residual_1  # the second became the newest
+            _weigh(found, weighing, ended, (count - first) % _TRIAL == 1)
+            combine(point, image, image_1, image_2, weighing.weights)
+            image, image_1, image_2 = image_2, image, image_1
+        elif limits.accelerate and count >= 2 and _is_slow(last, ended):
+            first, room = count, image
+            _difference(image, point, residual_1)
+            copy(residual_1, residual_2, x.size)
+            for other in (image_1, image_2, point):
+                copy(image, other, x.size)
+            image = history[4]
+        else:
+            copy(looks[0], last, lanes)
+            point, image = image, point
+    if first >= 0:
+        copy(image, room, x.size)
+        image = room
+    return count, image, point, ended
+
+
+@compiled()
+def _room_for_product(of: Map | None, x: Any) -> Any:
+    """Memory for the product of the inner matrix, if any, and x."""
+    if of is None:
+        return np.zeros((0, TILE_BYTES // x.itemsize), x.dtype)
+    else:
+        return np.zeros((filled(of.inner.shape[1]), TILE_BYTES // x.itemsize), x.dtype)
 
 
 @compiled()
@@ -147,27 +175,35 @@ def note(ended: Ended, count: int, figures: Any, first: int) -> None:
 
 @compiled()
 def _image(
-    of: Map, small: Any, zeros: Any, drive: Any, slope: Any, phi: Any, x: Any, image: Any
+    of: Map | None,
+    of_one: MapOfOne | None,
+    small: Any,
+    zeros: Any,
+    drive: Any,
+    slope: Any,
+    phi: Any,
+    x: Any,
+    image: Any,
 ) -> None:
     """Apply a map, small being memory for the product of inner and x."""
-    if len(of.matrix):
-        apply(of.matrix, of.turned, x, drive, phi, slope, image, of.threads)
-        return
-    if len(small):
-        affine(of.inner, x, zeros, small)
-        x = small
-    if phi[0] < 0:
-        affine_then(of.outer, x, drive, phi[1], slope, image)
-    else:  # forward, where slopes are 1
-        affine(of.outer, x, drive, image)
-        activate_tile(image, phi[0])
+    if of_one is not None:
+        apply(of_one.matrix, of_one.turned, x, drive, phi, slope, image, of_one.threads)
+    if of is not None:
+        if len(small):
+            affine(of.inner, x, zeros, small)
+            x = small
+        if phi[0] < 0:
+            affine_then(of.outer, x, drive, phi[1], slope, image)
+        else:  # forward, where slopes are 1
+            affine_then(of.outer, x, drive, slope[0, 0], slope, image)
+            activate_tile(image, phi[0])
 
 
 @compiled()
 def begin(drive: Any, phi: Any, slope: Any, x: Any) -> None:
     """x = slope ∘ φ(drive) of a tile; of a smooth φ slopes are 1."""
     if phi[0] >= 0:
-        x[:] = drive
+        copy(drive, x, x.size)
         activate_tile(x, phi[0])
         return
     for i in range(x.shape[0]):
@@ -181,7 +217,7 @@ def linear_image(of: Map, drive: Any, x: Any, image: Any) -> None:
     """The map of a tile without its slope and φ."""
     small = np.zeros((filled(of.inner.shape[1]), x.shape[1]), x.dtype)
     if len(small):
-        affine(of.inner, x, np.zeros_like(small), small)
+        affine(of.inner, x, np.zeros(small.shape, x.dtype), small)
         x = small
     affine(of.outer, x, drive, image)
 
@@ -201,11 +237,11 @@ def _all_lanes(found: Any, sums: int) -> None:
 
 
 @compiled()
-def _judge(looks: Any, tol: Any, rounding: Any, ended: Ended) -> bool:
+def _judge(looks: Any, limits: Limits, ended: Ended) -> bool:
     """Fill `ended` from max|image - x| and max|image| of each sample; whether one is open."""
     some = False
     for s in range(looks.shape[1]):
-        residual, bound = looks[0, s], max(tol, rounding * looks[1, s])
+        residual, bound = looks[0, s], max(limits.tol, limits.rounding * looks[1, s])
         ended.residual[s], ended.bound[s] = residual, bound
         is_open = residual > bound and residual < inf
         ended.open[s] = is_open
@@ -226,82 +262,58 @@ def _is_slow(last: Any, ended: Ended) -> bool:
 
 
 @compiled()
-def _accelerate(
-    given: Any,
-    limits: Limits,
-    tol: Any,
-    count: int,
-    x: Any,
-    before: Any,
-    history: Any,
-    ended: Ended,
-) -> int:
-    """Go on from x, the image of `before`, to as many iterations as it then were in all.
-
-    In the end x is the newest image, and `before` is what it is the image of.
-    """
-    of, small, zeros, drive, slope = given
-    lanes = TILE_BYTES // x.itemsize
-    g1, g2, image, r1, r2 = history[0], history[1], history[2], history[3], history[4]
-    point = before
-    _difference(x, before, r1)
-    g1[:], g2[:], r2[:] = x, x, r1
-    point[:] = x
-    found, weights = np.zeros((6, lanes), x.dtype), np.zeros((3, lanes), x.dtype)
-    old_old, best = np.zeros(lanes, x.dtype), np.full(lanes, x.dtype.type(inf))
-    start, plain = best.copy(), np.zeros(lanes, x.dtype)
-    first = count
-    while count < limits.most:
-        _image(of, small, zeros, drive, slope, limits.phi, point, image)
-        count += 1
-        residuals_and_products(point, image, r1, r2, found)  # r2 becomes the newest residual
-        if len(of.matrix):
-            _all_lanes(found, 4)
-        if not _judge(found[4:], tol, limits.rounding, ended) or count == limits.most:
-            break
-        if (count - first) % _TRIAL == 1:
-            for s in range(lanes):
-                if ended.residual[s] > start[s] / 2:
-                    plain[s] = 1
-                start[s] = ended.residual[s]
-        _weigh(found, old_old, best, plain, ended.open, weights)
-        combine(point, image, g1, g2, weights)
-        r1, r2 = r2, r1
-        image, g1, g2 = g2, image, g1
-    x[:] = image
-    return count
-
-
-@compiled()
 def _difference(x: Any, before: Any, out: Any) -> None:
     for i in range(x.shape[0]):
         for s in range(TILE_BYTES // x.itemsize):
             out[i, s] = x[i, s] - before[i, s]
 
 
+class _Weighing(NamedTuple):
+    """What acceleration knows of each sample (lanes,).
+
+    weights (3, lanes): as of `combine`
+    old_old: the square of the difference of residuals before the newest
+    best: the smallest residual so far
+    start: the residual at the beginning of a trial
+    plain: 1 where steps are to be plain
+    """
+
+    weights: Any
+    old_old: Any
+    best: Any
+    start: Any
+    plain: Any
+
+
 @compiled()
-def _weigh(found: Any, old_old: Any, best: Any, plain: Any, is_open: Any, weights: Any) -> None:
+def _weigh(found: Any, of: _Weighing, ended: Ended, tried: bool) -> None:
     """Weights (w_new, w_old) that minimise |r0 - w_new (r0 - r1) - w_old (r1 - r2)|, and which
     samples go on, from the products of `residuals_and_products`.
 
     Both are 0, a plain Picard step, where there is no history yet and where steps are to be plain.
+
+    tried: whether a trial has ended
     """
     # The ridge, a few units in the last place, keeps parallel differences apart.
     ridge = found.dtype.type(1) + found.dtype.type(8) * np.finfo(found.dtype).eps
     nothing, one = found.dtype.type(0), found.dtype.type(1)
-    for s in range(weights.shape[1]):
+    for s in range(found.shape[1]):
         old_new, new_new, old_r, new_r = found[0, s], found[1, s], found[2, s], found[3, s]
-        residual = found[4, s]
-        has_old = old_old[s] > 0
-        old = old_old[s] * ridge if has_old else one
+        residual = ended.residual[s]
+        if tried:
+            if residual > of.start[s] / 2:
+                of.plain[s] = 1
+            of.start[s] = residual
+        has_old = of.old_old[s] > 0
+        old = of.old_old[s] * ridge if has_old else one
         ratio = old_new / old if has_old else nothing
         rest = new_new * ridge - old_new * ratio
         w_new = (new_r - old_r * ratio) / rest if rest > 0 else nothing
         w_old = old_r / old - ratio * w_new if has_old else nothing
-        grown = residual > 2 * best[s]
-        best[s] = min(best[s], residual)
-        safe = abs(w_new) < inf and abs(w_old) < inf and not grown and not plain[s]
-        weights[0, s] = w_new if safe else nothing
-        weights[1, s] = w_old if safe else nothing
-        weights[2, s] = is_open[s]
-        old_old[s] = new_new
+        grown = residual > 2 * of.best[s]
+        of.best[s] = min(of.best[s], residual)
+        safe = abs(w_new) < inf and abs(w_old) < inf and not grown and not of.plain[s]
+        of.weights[0, s] = w_new if safe else nothing
+        of.weights[1, s] = w_old if safe else nothing
+        of.weights[2, s] = ended.open[s]
+        of.old_old[s] = new_new

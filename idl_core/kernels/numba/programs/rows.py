@@ -15,6 +15,7 @@ import numpy as np
 from idl_core.kernels.numba.programs import SMOOTH, TILE_BYTES
 from idl_core.kernels.numba.programs.compiled import compiled
 from idl_core.kernels.numba.programs.team import in_team
+from idl_core.kernels.numba.programs.tiles import copy
 
 # Sums in any order: in the one that is written they are not formed by vectors.
 _SUMS = {"reassoc", "contract"}
@@ -82,14 +83,11 @@ def _outer_rows(W: Any, source: Any, upper: Any, lower: Any, number: int, of: in
     rows, n = len(upper) + len(lower), len(upper)
     for i in range(number * rows // of, (number + 1) * rows // of):
         out = upper[i] if i < n else lower[i - n]
+        fill(out, 0)
         for s in range(W.shape[1]):
             weight, row = W[i, s], source[s]
-            if s == 0:
-                for j in range(out.size):
-                    out[j] = weight * row[j]
-            else:
-                for j in range(out.size):
-                    out[j] += weight * row[j]
+            for j in range(out.size):
+                out[j] += weight * row[j]
 
 
 @compiled()
@@ -100,13 +98,30 @@ def vector(n: int, like: Any) -> Any:
 
 
 @compiled()
+def fill(x: Any, value: Any) -> None:
+    """All entries become the value."""
+    flat = x.ravel()
+    for i in range(flat.size):
+        flat[i] = value
+
+
+@compiled()
+def scale(x: Any, by: Any) -> None:
+    """x *= by"""
+    flat = x.ravel()
+    for i in range(flat.size):
+        flat[i] *= by
+
+
+@compiled()
 def apply(
     A: Any, turned: bool, x: Any, drive: Any, phi: Any, slope: Any, out: Any, threads: int
 ) -> None:
     """out = slope ∘ φ(A x + drive), or of Aᵀ where it is `turned`; phi: as of `phi_of`."""
     given = (A, x.ravel(), drive.ravel(), phi, slope.ravel(), out.ravel())
     team = threads if A.size >= _SHARED else 1
-    out.ravel()[A.shape[1 if turned else 0] :] = 0
+    for i in range(A.shape[1 if turned else 0], out.size):
+        given[-1][i] = 0
     if turned:
         if team > 1:
             in_team(_columns, given, team)
@@ -131,7 +146,7 @@ def _columns(
     rows, columns = A.shape
     first, last = number * columns // of, (number + 1) * columns // of
     own = out[first:last]
-    own[:] = drive[first:last]
+    copy(drive[first:last], own, last - first)
     some, count = np.empty(rows, np.int64), 0
     for i in range(rows):
         if x[i] != 0:  # of an adjoint of ReLU half of the entries are

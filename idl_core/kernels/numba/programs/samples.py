@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from idl_core.kernels.numba.programs.addresses import at
-from idl_core.kernels.numba.programs.compiled import compiled
+from idl_core.kernels.numba.programs.compiled import at, compiled
 from idl_core.kernels.numba.programs.model import ended
 from idl_core.kernels.numba.programs.picard import (
     FIRST,
     Limits,
-    Map,
+    MapOfOne,
+    begin,
     note,
     room_for_history,
     settle,
@@ -23,15 +23,17 @@ from idl_core.kernels.numba.programs.rows import (
     activate,
     add_outer,
     apply,
+    fill,
     reads_argument,
+    scale,
     slope_of,
     vector,
 )
-from idl_core.kernels.numba.programs.tiles import largest, strided
+from idl_core.kernels.numba.programs.tiles import copy, largest
 from idl_core.kernels.numba.programs.units import unit_of
 
 
-@compiled()
+@compiled(entry=True)
 def forward(matrices: Any, batch: Any, found: Any, sizes: Any, limits: Limits, threads: int) -> int:
     """Solve for X and form Y; returns how it ended, as `ended`."""
     m, p, n, q, _, d = sizes
@@ -44,33 +46,30 @@ def forward(matrices: Any, batch: Any, found: Any, sizes: Any, limits: Limits, t
         at(found[3], (3, m), like),
         at(found[4], (m, q), like),
     )
-    empty = strided(A[:, :0])
-    of = Map(empty, empty, A, False, threads)
+    of = MapOfOne(A, False, threads)
     u, drive, x, before, y = vector(p, A), vector(n, A), vector(n, A), vector(n, A), vector(q, A)
     zeros, ones = vector(max(n, q), A), vector(max(n, q), A)
-    ones[:] = 1
+    fill(ones, 1)
     history = room_for_history(len(x), x)
     for s in range(m):
-        u.ravel()[:p] = U[s]
+        copy(U[s], u, p)
         apply(B, False, u, zeros, linear, ones, drive, threads)
         if len(start):
-            x.ravel()[:n] = start[s]
+            copy(start[s], x, n)
         else:
             activate(drive, n, limits.phi, x)
-        count, x, before, how = settle(
-            of, drive, ones, limits, limits.tol, FIRST, x, before, history
-        )
+        count, x, before, how = settle(None, of, drive, ones, limits, FIRST, x, before, history)
         note(how, count, figures[:, s : s + 1], 0)
-        X[s] = x.ravel()[:n]
-        y[:] = 0
+        copy(x, X[s], n)
         if d:
             apply(D, False, u, zeros, linear, ones, y, threads)
         apply(C, False, x, y, linear, ones, y, threads)
-        Y[s] = y.ravel()[:q]
+        copy(y, Y[s], q)
+        fill(y, 0)
     return ended(figures, limits.tol)
 
 
-@compiled()
+@compiled(entry=True)
 def backward(
     matrices: Any,
     batch: Any,
@@ -95,33 +94,31 @@ def backward(
         at(batch[3], (m, q), like),
     )
     V, rows = at(found[0], (n + q, m), like), at(found[1], (m, n), like)
-    figures, empty = at(found[3], (3, m), like), strided(A[:, :0])
-    of = Map(empty, empty, A, True, threads)
+    figures, of = at(found[3], (3, m), like), MapOfOne(A, True, threads)
     g, x, before, slope = vector(q, A), vector(n, A), vector(n, A), vector(n, A)
     u, drive, zeros, ones = vector(p, A), vector(n, A), vector(n, A), vector(n, A)
-    ones[:] = 1
+    fill(ones, 1)
     history = room_for_history(len(x), x)
     for s in range(m):
-        g.ravel()[:q] = grad[s]
-        V[n:, s] = grad[s]
+        copy(grad[s], g, q)
         apply(C, True, g, zeros, linear, ones, drive, threads)
         if reads_argument(phi):
-            u.ravel()[:p], x.ravel()[:n] = U[s], X[s]
+            copy(U[s], u, p)
+            copy(X[s], x, n)
             apply(B, False, u, zeros, linear, ones, before, threads)
             apply(A, False, x, before, linear, ones, before, threads)
         unit = A.dtype.type(unit_of(largest(drive)))
         flat, argument = slope.ravel(), before.ravel()
         for i in range(n):
             flat[i] = slope_of(argument[i], X[s, i], phi)
-        drive *= linear[1] / unit
-        x[:] = drive
-        x *= slope
-        count, x, before, how = settle(
-            of, drive, slope, limits, limits.tol, FIRST, x, before, history
-        )
+        scale(drive, linear[1] / unit)
+        begin(drive, linear, slope, x)
+        count, x, before, how = settle(None, of, drive, slope, limits, FIRST, x, before, history)
         note(how, count, figures[:, s : s + 1], 0)
-        x *= unit
-        V[:n, s] = rows[s] = x.ravel()[:n]
+        scale(x, unit)
+        copy(x, rows[s], n)
+        for i in range(n + q):
+            V[i, s] = rows[s, i] if i < n else grad[s, i - n]
     add_outer(V, U, at(gradients[2], (n, p), like), at(gradients[4], (d, p), like), threads)
     add_outer(V, X, at(gradients[0], (n, n), like), at(gradients[3], (q, n), like), threads)
     return ended(figures, limits.tol)

@@ -15,7 +15,7 @@ from idl_core.kernels.numba.programs.picard import (
     FIRST,
     Ended,
     Limits,
-    of_tiles,
+    Map,
     room_for_history,
     settle,
 )
@@ -61,7 +61,7 @@ class Outcome(NamedTuple):
     figures: Any
 
 
-@compiled()
+@compiled(entry=True)
 def solve(given: Arrays, limits: Limits, outcome: Outcome, threads: int) -> bool:
     """Solve a sequence; whether all steps converged."""
     in_team(_solve_tiles, (given, limits, outcome), threads)
@@ -71,7 +71,7 @@ def solve(given: Arrays, limits: Limits, outcome: Outcome, threads: int) -> bool
     return True
 
 
-@compiled()
+@compiled(entry=True)
 def recall(given: Arrays, X: Any, slots: Any, threads: int) -> None:
     """Form the slots, the last step first, from the states X (steps, n, m)."""
     in_team(_recall_tiles, (given, X, slots), threads)
@@ -96,7 +96,7 @@ def _solve_tile(given: Arrays, limits: Limits, outcome: Outcome, tile: int) -> N
     figures, history = np.zeros((3, lanes), dtype), room_for_history(rows, x)
     carry, rest = np.zeros((carry_rows, lanes), dtype), np.zeros((k + p, lanes), dtype)
     zeros = np.zeros((max(rows, carry_rows), lanes), dtype)
-    of = of_tiles(strided(given.inner), strided(given.outer))
+    of = Map(strided(given.inner), strided(given.outer))
     load(given.first_carry, first, carry)
     sizes, units = np.zeros(lanes, dtype), np.ones(lanes, dtype)
     expected, most = FIRST, 0
@@ -118,7 +118,7 @@ def _solve_tile(given: Arrays, limits: Limits, outcome: Outcome, tile: int) -> N
         if len(given.slopes):
             load(given.slopes[j], first, slope)
         count, x, before, ended = settle(
-            of, drive, slope, limits, limits.tol, expected, x, before, history
+            of, None, drive, slope, limits, expected, x, before, history
         )
         # One that is met where it is first measured may have been met before.
         expected = count - 1 if count == expected else count

@@ -180,13 +180,13 @@ def _slope(_: Any, x: Any, y: Any, kind: Any) -> Any:
     return types.void(x, y, kind), _for_each(body, 2)
 
 
-@compiled()
+@compiled(entry=True)
 def activate_tile(x: Any, kind: int) -> None:
     """x = φ(x) for the place of φ in `SMOOTH`."""
     _activate(x, kind)
 
 
-@compiled()
+@compiled(entry=True)
 def slope_of_tile(x: Any, y: Any, kind: int) -> None:
     """x = φ'(x), where φ(x) is y; x is not looked at but of silu and gelu."""
     _slope(x, y, kind)

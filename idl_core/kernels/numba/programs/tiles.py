@@ -181,6 +181,15 @@ def affine_then(W: Any, x: Any, d: Any, below: Any, slope: Any, out: Any) -> Non
 
 
 @compiled()
+def copy(source: Any, target: Any, n: int) -> None:
+    """The first n entries, in memory, of an array into another. What numba makes of an assignment
+    of arrays takes long to be compiled: it can say in words what does not fit."""
+    given, found = source.ravel(), target.ravel()
+    for i in range(n):
+        found[i] = given[i]
+
+
+@compiled()
 def load(source: Any, first: int, tile: Any) -> None:
     """tile[i, s] = source[i, first + s], for all rows of source; 0 where there is no sample."""
     lanes = TILE_BYTES // tile.itemsize  # known to the compiler, unlike the tile's shape

@@ -1,8 +1,8 @@
-"""What the Triton programs share: φ and its slope, and the step from one iterate to the next.
+"""Anderson acceleration of window 2, in the Triton programs: from one iterate to the next.
 
-The step is Anderson's of window 2, for each sample (row) on its own: Walker and Ni, "Anderson
-acceleration for fixed-point iterations", SINUM 49 (2011), in the form with differences. A sample
-whose residual has grown takes a plain Picard step. Every tensor is float32, rows are samples.
+Each sample (row) is accelerated on its own: Walker and Ni, "Anderson acceleration for fixed-point
+iterations", SINUM 49 (2011), in the form with differences. A sample whose residual has grown takes
+a plain Picard step. Every tensor is float32, rows are samples.
 
 A loop carries the last differences of images and residuals, not two images and residuals each of
 which would only be handed on: every value that a loop carries is computed in each iteration.
@@ -16,55 +16,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-
-@triton.jit
-def apply_phi(pre, PHI: tl.constexpr):
-    """φ; a NaN stays one, which neither tl.maximum nor a comparison the other way round keeps."""
-    if PHI == "relu":
-        value = tl.where(pre < 0, 0.0, pre)
-    elif PHI == "leaky_relu":
-        value = tl.where(pre < 0, 0.01 * pre, pre)
-    elif PHI == "tanh":
-        # The quotient cancels near 0, where the series takes over: its next term is 4e-9 of x.
-        square = pre * pre
-        series = 17.0 / 315.0 - 62.0 / 2835.0 * square
-        series = pre * (1 - square * (1.0 / 3.0 - square * (2.0 / 15.0 - square * series)))
-        value = tl.where(tl.abs(pre) < 0.2, series, 2 * tl.sigmoid(2 * pre) - 1)
-    elif PHI == "sigmoid":
-        value = tl.sigmoid(pre)
-    elif PHI == "silu":
-        value = pre * tl.sigmoid(pre)
-    else:
-        tl.static_assert(PHI == "identity")
-        value = pre
-    return value
-
-
-@triton.jit
-def slope_at(point, PHI: tl.constexpr):
-    """φ' from φ's value or, of silu, from its argument."""
-    if PHI == "relu":
-        slope = tl.where(point > 0, 1.0, 0.0)
-    elif PHI == "leaky_relu":
-        slope = tl.where(point > 0, 1.0, 0.01)
-    elif PHI == "tanh":
-        slope = 1 - point * point
-    elif PHI == "sigmoid":
-        slope = point * (1 - point)
-    elif PHI == "silu":
-        sigmoid = tl.sigmoid(point)
-        slope = sigmoid * (1 + point * (1 - sigmoid))
-    else:
-        tl.static_assert(PHI == "identity")
-        slope = tl.full(point.shape, 1.0, tl.float32)
-    return slope
-
-
-@triton.jit
-def finish(pre, slope, valid, PHI: tl.constexpr, ADJOINT: tl.constexpr):
-    """φ(pre) or, in the adjoint, slope ∘ pre; 0 in the padding, which φ may not leave at 0."""
-    value = pre * slope if ADJOINT else apply_phi(pre, PHI)
-    return tl.where(valid, value, 0.0)
+from idl_core.kernels.triton.stopping import bound, still_open
 
 
 @triton.jit
@@ -118,33 +70,6 @@ def mix(old_old, old_new, new_new, old_r0, new_r0, count, plain):
     w_old = tl.where(has_old, old_r0 / old - ratio * w_new, 0.0)
     safe = (tl.abs(w_new) < float("inf")) & (tl.abs(w_old) < float("inf")) & (plain == 0)
     return tl.where(safe, w_new, 0.0), tl.where(safe, w_old, 0.0)
-
-
-@triton.jit
-def scales(largest_gradient):
-    """A power of two near each row's largest gradient, and its inverse.
-
-    The adjoint is linear: a row is solved in units of its own gradient, so that neither its squares
-    overflow or vanish nor its tolerance does. Both are exact, and beyond 2^±100 they stay there:
-    less than the least is no gradient, and what is not finite stays so.
-    """
-    within = tl.minimum(tl.maximum(largest_gradient, 2.0**-100), 2.0**100)
-    exponent = within.to(tl.int32, bitcast=True) & 0x7F800000
-    scale = exponent.to(tl.float32, bitcast=True)
-    return scale, (0x7F000000 - exponent).to(tl.float32, bitcast=True)
-
-
-@triton.jit
-def bound(size, limit):
-    """What a residual may be: the tolerance or, where larger, the rounding error at that size."""
-    ROUNDING: tl.constexpr = 4.0 * 2.0**-23
-    return tl.maximum(size * ROUNDING, limit)
-
-
-@triton.jit
-def still_open(residual, limit, real):
-    """Which rows go on. A residual that is not finite stays so: such a sample is given up."""
-    return real & (residual > limit) & (residual < float("inf"))
 
 
 @triton.jit
