@@ -45,10 +45,37 @@ EOF
     chmod +x "$folder/python"
 }
 
+# What a user's program sees of the library where it is installed: types, since there is a py.typed.
+check_user_program() {
+    local folder=build/user
+    mkdir -p "$folder/installed"
+    ln -sfn ../../../idl "$folder/installed/idl"
+    ln -sfn ../../../idl_core "$folder/installed/idl_core"
+    printf '#!/bin/sh\nPYTHONPATH="%s" exec "%s" "$@"\n' "$PWD/$folder/installed" "$PWD/.venv/bin/python" >"$folder/python"
+    chmod +x "$folder/python"
+    cat >"$folder/program.py" <<'EOF'
+from typing import assert_type
+
+import idl
+import torch
+
+x = torch.zeros(3, 6)
+model = idl.ImplicitModel(input_dim=6, output_dim=2, hidden_dim=9, settings=idl.ImplicitSettings(tol=1e-8))
+assert_type(model(x), torch.Tensor)
+assert_type(model.f.tol, float)
+assert_type(idl.ImplicitRNN(6, 2, 9, 4)(x[None]), torch.Tensor)
+idl.ImplicitModel(6, 2, "nine")  # type: ignore[arg-type]
+idl.ImplicitSettings(capa=0.5)  # type: ignore[call-arg]
+EOF
+    (cd "$folder" && ../../.venv/bin/mypy --no-error-summary --strict --config-file= --python-executable=./python \
+        --cache-dir=../../.mypy_cache/user program.py)
+}
+
 code=0
 newest=$(.venv/bin/python -c 'import importlib.metadata; print(importlib.metadata.version("torch"))')
 echo "check_types.sh: torch $newest"
 check_types || code=1
+check_user_program || code=1
 [ $# -gt 0 ] || set -- "$(oldest)"
 for version in "$@"; do
     echo "check_types.sh: torch $version"

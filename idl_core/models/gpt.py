@@ -186,6 +186,8 @@ class GPT(_Transformer):
         ValueError: a size out of range.
     """
 
+    __call__: Callable[..., Tensor]  # of nn.Module, which does not say what forward returns
+
     def __init__(
         self,
         vocab_size: int,
@@ -221,6 +223,8 @@ class ImplicitGPT(_Transformer):
         TypeError: no such setting.
     """
 
+    __call__: Callable[..., Tensor]  # of nn.Module, which does not say what forward returns
+
     def __init__(
         self,
         vocab_size: int,
@@ -248,6 +252,8 @@ class GPTLanguageModel(_Transformer):
 
     Args: as of `GPT`.
     """
+
+    __call__: Callable[..., tuple[Tensor, Tensor | None]]
 
     def __init__(
         self,

@@ -54,6 +54,7 @@ class ImplicitModel(nn.Module):
     C: nn.Parameter
     D: nn.Parameter | None
     phi: nn.Module
+    __call__: Callable[..., Tensor]  # of nn.Module, which does not say what forward returns
     _named: bool  # the sizes were, or a batch has told their order
 
     def __new__(cls, *sizes: Any, **options: Any) -> ImplicitModel:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -171,6 +172,8 @@ class ImplicitRNN(nn.Module):
     Raises:
         ValueError: a size or option out of range.
     """
+
+    __call__: Callable[..., Tensor]  # of nn.Module, which does not say what forward returns
 
     def __init__(
         self,
