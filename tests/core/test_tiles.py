@@ -80,7 +80,7 @@ def test_dense(activation: str, n: int, m: int, dtype: torch.dtype, solved_by_ti
     torch.manual_seed(0)
     model = ImplicitModel(6, 3, n, bias=True, activation=activation).to(dtype)
     assert_as_in_float64(model, torch.randn(m, 6, dtype=dtype))
-    # Of smooth ones in float64, the adjoint alone, but of few samples.
+    # Of smooth ones in float64, the adjoint alone, but of a single sample.
     whole = activation not in SMOOTH or dtype == torch.float32 or m == 1
     assert solved_by_tiles == [True] * (2 if whole else 1)
 
