@@ -6,10 +6,10 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from idl_cli.config.command_line import parse_words, wants_help
 from idl_cli.display.run_table import cell
 from idl_cli.display.tables import Column, print_table
 from idl_cli.errors import InputError
+from idl_cli.plain_arguments import parse_words, wants_help
 from idl_cli.record.finder import existing_run
 from idl_cli.record.reader import MISSING, RunRecord, json_value, leaves
 

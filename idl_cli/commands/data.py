@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from idl_cli.config.command_line import parse_settings, wants_help
 from idl_cli.config.typed_settings import home_is_known
 from idl_cli.display.loading import loading_shown
 from idl_cli.display.tables import Column, print_table
 from idl_cli.errors import InputError, close_match
+from idl_cli.plain_arguments import parse_settings, wants_help
 
 if TYPE_CHECKING:
     from idl_datasets import Dataset

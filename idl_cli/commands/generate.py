@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from idl_cli.config.bounds import Count, NonNegative, Range
-from idl_cli.config.command_line import parse_settings, wants_help
 from idl_cli.config.data_options import TextConfig
 from idl_cli.config.train_config import TrainConfig
 from idl_cli.config.training_options import check_device
 from idl_cli.config.typed_settings import annotations_of, read_settings
 from idl_cli.errors import InputError
+from idl_cli.plain_arguments import parse_settings, wants_help
 from idl_cli.record.config_file import recorded_config_of
 from idl_cli.record.finder import existing_run
 

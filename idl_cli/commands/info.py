@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from idl_cli.config.command_line import parse_words, wants_help
 from idl_cli.display.tables import Column, print_table
 from idl_cli.errors import InputError
+from idl_cli.plain_arguments import parse_words, wants_help
 from idl_cli.record.summary import versions
 
 USAGE = """\

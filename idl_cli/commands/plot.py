@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from idl_cli.config.command_line import parse_settings, wants_help
 from idl_cli.display.curves import iterations, learning
 from idl_cli.errors import InputError, close_match
+from idl_cli.plain_arguments import parse_settings, wants_help
 from idl_cli.record.finder import existing_run
 from idl_cli.record.metrics_reader import read_metrics
 

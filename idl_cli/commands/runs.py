@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from idl_cli.config.command_line import Words, parse_words, wants_help
 from idl_cli.display.run_table import METRIC_SPLITS, run_columns
 from idl_cli.display.tables import print_table
 from idl_cli.errors import InputError, close_match
+from idl_cli.plain_arguments import Words, parse_words, wants_help
 from idl_cli.record.finder import find_runs
 from idl_cli.record.query import as_text, check_keys, parse_conditions, sort_runs
 from idl_cli.record.reader import COLUMN_VALUES, MISSING, RunRecord, json_value, leaves

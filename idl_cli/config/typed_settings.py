@@ -8,7 +8,6 @@ by which Hydra would call anything, is refused anywhere.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import math
 import types
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from idl_cli.config.bounds import Range
+from idl_cli.config.misspelt_keys import unknown_key
 from idl_cli.errors import InputError, close_match
 
 T = TypeVar("T")
@@ -89,20 +89,6 @@ def read_value(hint: Any, value: object, key: str) -> Any:
     return _plain(hint, value, key)
 
 
-def unknown_key(key: str, known: list[str]) -> str:
-    """The message about a key that is not among `known` ones, with its closest match."""
-    parent, _, name = key.rpartition(".")
-    siblings = {other.rpartition(".")[2]: other for other in known if _parent(other) == parent}
-    namesakes = [other for other in known if other.rpartition(".")[2] == name]
-    if near := difflib.get_close_matches(name, siblings, n=1, cutoff=0.6):
-        return f"unknown key '{key}'. Did you mean '{siblings[near[0]]}'?"
-    if namesakes:  # a right name in the wrong group
-        return f"unknown key '{key}'. Did you mean '{namesakes[0]}'?"
-    if siblings:
-        return f"unknown key '{key}'. Keys there: {', '.join(siblings)}"
-    return f"unknown key '{key}'.{close_match(key, known)}"
-
-
 def _option(options: list[Any], value: object, key: str) -> Any:
     """The option of a group (a class with a `name`) that `value` chooses."""
     if len(options) == 1:
@@ -111,10 +97,6 @@ def _option(options: list[Any], value: object, key: str) -> Any:
     if not isinstance(value, Mapping):
         raise InputError(f"{key}={_shown(value)}: choose from {', '.join(by_name)}.")
     return by_name[_choice(tuple(by_name), value.get("name"), f"{key}.name")]
-
-
-def _parent(key: str) -> str:
-    return key.rpartition(".")[0]
 
 
 def _choice(choices: tuple[Any, ...], value: object, key: str) -> Any:

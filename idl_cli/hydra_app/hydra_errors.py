@@ -12,7 +12,7 @@ import yaml
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
-from idl_cli.config.typed_settings import unknown_key
+from idl_cli.config.misspelt_keys import wrong_key
 from idl_cli.errors import InputError, close_match
 from idl_cli.typed_words import typed_word
 
@@ -37,7 +37,7 @@ def refusal(
         return InputError(yaml_mistake(error))
     message = _messages(error)
     if key := re.search(r"Could not (?:override|delete from config\.) '([^']+)'", message):
-        return InputError(_wrong_key(key[1].split("@")[0], known))
+        return InputError(wrong_key(key[1].split("@")[0], known))
     if re.search(r"Ambiguous value for argument|requires --multirun", message):
         several = re.search(r"'([^']*=[^']*)'", message)
         return InputError(
@@ -109,17 +109,6 @@ def _no_such_choice(error: MissingConfigException, known: Mapping[str, Sequence[
     if not options:
         return f"{group}={choice}: there is no group '{group}'.{close_match(group, known)}"
     return f"{group}={choice}: choose from {', '.join(options)}.{close_match(choice, options)}"
-
-
-def _wrong_key(key: str, known: Mapping[str, Sequence[str]]) -> str:
-    if key in known and "." in key:  # of another option of its group
-        group = key.split(".")[0]
-        options = " and ".join(f"{group}={option}" for option in known[key])
-        others = [other for other in known if other != key and other.startswith(f"{group}.")]
-        return f"'{key}' is a key of {options}, not of what was chosen.{close_match(key, others)}"
-    if key in known:
-        return f"'{key}' is a group: {key}=<choice>"
-    return unknown_key(key, list(known))
 
 
 def _messages(error: BaseException) -> str:
