@@ -127,7 +127,8 @@ def existing_run(typed: str, key: str = "run=") -> Path:
     if there == "file":
         hint = next((f" Its run is {up}" for up in path.parents if is_run(up)), "")
         raise InputError(f"{key}{typed} is a file, not a run directory.{hint}")
-    raise InputError(f"{key}{shortened(typed)}: there is no such folder.{_near(path, _hint_budget())}")
+    hint = _near(path, _hint_budget())
+    raise InputError(f"{key}{shortened(typed)}: there is no such folder.{hint}")
 
 
 def _what_is(path: Path) -> str:
