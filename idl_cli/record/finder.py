@@ -63,9 +63,13 @@ def is_run(folder: Path, names: set[str] | None = None) -> bool:
     )
 
 
-def _runs_nearby(folder: Path) -> tuple[list[RunRecord], bool]:
+def _hint_budget() -> _Budget:
+    """What all searches for one hint may take together."""
+    return _Budget(_HINT_FOLDERS, _HINT_SECONDS)
+
+
+def _runs_nearby(folder: Path, budget: _Budget) -> tuple[list[RunRecord], bool]:
     """Runs in a folder and below, for a hint. Returns: them, and whether these are all."""
-    budget = _Budget(_HINT_FOLDERS, _HINT_SECONDS)
     return [RunRecord.read(path) for path in _run_folders(folder, set(), budget)], not budget.spent
 
 
@@ -110,7 +114,8 @@ def existing_run(typed: str, key: str = "run=") -> Path:
     if there == "run":
         return path
     if there == "folder":
-        below, all_of_them = _runs_nearby(path)
+        budget = _hint_budget()
+        below, all_of_them = _runs_nearby(path, budget)
         if below:
             newest = max(below, key=lambda run: run.started).path
             which = f"of the {len(below)} below it" if all_of_them else "seen below it"
@@ -118,11 +123,12 @@ def existing_run(typed: str, key: str = "run=") -> Path:
                 f"{key}{typed} is a folder of runs, not a run; the newest {which} is {newest}"
             )
         lacks = "it has neither summary.json nor config.yaml"
-        raise InputError(f"{key}{typed} is no run: {lacks}.{_near(path)}")
+        raise InputError(f"{key}{typed} is no run: {lacks}.{_near(path, budget)}")
     if there == "file":
         hint = next((f" Its run is {up}" for up in path.parents if is_run(up)), "")
         raise InputError(f"{key}{typed} is a file, not a run directory.{hint}")
-    raise InputError(f"{key}{shortened(typed)}: there is no such folder.{_near(path)}")
+    hint = _near(path, _hint_budget())
+    raise InputError(f"{key}{shortened(typed)}: there is no such folder.{hint}")
 
 
 def _what_is(path: Path) -> str:
@@ -139,20 +145,20 @@ def _what_is(path: Path) -> str:
     return "folder"
 
 
-def _near(path: Path) -> str:
+def _near(path: Path, budget: _Budget) -> str:
     """A hint at the run whose path or folder name is closest to what was typed.
 
     Nothing that goes wrong in looking for it is an error: it is only a hint.
     """
     with contextlib.suppress(OSError, ValueError, RuntimeError):
-        return _nearest(path)
+        return _nearest(path, budget)
     return ""
 
 
-def _nearest(path: Path) -> str:
+def _nearest(path: Path, budget: _Budget) -> str:
     ups = [up for up in path.parents[:_HINT_LEVELS_UP] if up not in (Path(), Path(path.anchor))]
     start = next((up for up in ups if up.is_dir()), Path("runs"))
-    runs, all_of_them = _runs_nearby(start)
+    runs, all_of_them = _runs_nearby(start, budget)
     if not runs:
         return " There are no runs here yet: idl train makes the first." if all_of_them else ""
     by_name = {run.path.name: str(run.path) for run in runs}

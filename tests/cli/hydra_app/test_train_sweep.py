@@ -104,13 +104,15 @@ def test_a_failing_job_takes_no_other_down(idl: Idl, tiny: list[str]) -> None:
     assert "failed" in answer.out.splitlines()[2]
 
 
-def test_jobs_that_were_given_wrong_input_make_it_2(idl: Idl, tiny: list[str]) -> None:
+def test_wrong_input_to_one_job_is_refused_before_any_begins(
+    idl: Idl, tiny: list[str], tmp_path: Path
+) -> None:
     answer = idl("train", "-m", *tiny, "model.kappa=0.5,1.5")
-    jobs = jobs_of(answer)
-    assert {name: job["status"] for name, job in jobs.items()} == {"0": "completed", "1": "failed"}
-    assert jobs["1"]["error"].startswith("model.kappa=1.5")
     assert answer.code == 2
-    assert "Traceback" not in answer.err
+    assert answer.err.startswith("idl: model.kappa=1.5")
+    assert answer.err.count("\n") == 1, answer.err
+    assert answer.out == ""
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_bug_in_one_job_is_shown_and_the_rest_go_on(

@@ -175,7 +175,8 @@ def test_under_torchrun_the_ranks_join_one_run(tiny: list[str], tmp_path: Path, 
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "a/joined"
-    assert done.stdout.count("a/joined") == 1
+    assert done.stdout.splitlines().count("a/joined") == 1  # one rank speaks, not each
+    assert done.stdout.count("88 parameters, 3 epochs") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
     assert_same_curve(idl("train", *tiny).run, tmp_path / "a" / "joined")
 

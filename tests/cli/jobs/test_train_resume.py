@@ -108,12 +108,12 @@ def test_auto_goes_on_if_there_is_something_to_go_on_with(idl: Idl, tiny: list[s
     ("typed", "said"),
     [
         ("model.hidden_dim=6", "model.hidden_dim=6: the run was made with 5"),
-        ("model=mlp", "model.name=mlp: the run was made with implicit"),
+        ("model=mlp", "idl: model=mlp: the run was made with implicit"),
         ("seed=9", "seed=9: the run was made with 0"),
         ("optimizer.lr=1", "optimizer.lr=1.0"),
         ("optimizer.lr=1", "one that begins with its weights: idl train model.init_from=run"),
         ("trainer.batch_size=16", "trainer.batch_size=16"),
-        ("data=digits", "data.name=digits"),
+        ("data=digits", "idl: data=digits: the run was made with arrays"),
         ("experiment=mnist_implicit", "leave experiment= out"),
     ],
 )

@@ -76,7 +76,7 @@ def test_persistence_is_always_there(idl: Idl, values: np.ndarray, model: str) -
         assert found == close(persistence_truth(values, first, last))
         assert answer.summary[split].keys() == {"loss", "mse", "mae", "mape", "r2"}
     table = {line.rsplit(maxsplit=5)[0].strip() for line in answer.out.splitlines()[1:5]}
-    assert table == {"train", "val", "test", "test, persistence"}
+    assert table == {"train (running)", "val", "test", "test, persistence"}
     assert (answer.run / "figures" / "forecast.png").read_bytes()[:4] == b"\x89PNG"
 
 
