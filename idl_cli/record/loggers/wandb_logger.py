@@ -131,6 +131,8 @@ class WandbLogger(Callback):
             "config": as_plain(config),
             "reinit": "finish_previous",
         }
+        if self._earlier:  # a service that had a run of this id may leave the next one unrecorded
+            _end_service()
         try:
             self._run = wandb.init(mode=mode, settings=_settings(mode), **arguments)
         except Exception as error:
@@ -171,10 +173,10 @@ def _settings(mode: str) -> Any:
 
 
 def _end_service() -> None:
-    """Shut down wandb's service process, which may be dead.
+    """Shut down wandb's service process, which may be dead; the next run starts another.
 
-    At the exit of this process that would print a traceback; and the next job of a sweep needs a
-    service that works.
+    At the exit of this process a dead one would print a traceback; and the next job of a sweep
+    needs a service that works.
     """
     import wandb
 
