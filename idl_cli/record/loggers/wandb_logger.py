@@ -127,12 +127,10 @@ class WandbLogger(Callback):
             "name": name,
             "id": self._earlier[-1].name.rpartition("-")[2] if self._earlier else None,
             "resume": "allow",
-            "dir": str(directory.path),
+            "dir": str(directory.path.absolute()),  # its service may have begun in another folder
             "config": as_plain(config),
             "reinit": "finish_previous",
         }
-        if self._earlier:  # a service that had a run of this id may leave the next one unrecorded
-            _end_service()
         try:
             self._run = wandb.init(mode=mode, settings=_settings(mode), **arguments)
         except Exception as error:
@@ -173,10 +171,10 @@ def _settings(mode: str) -> Any:
 
 
 def _end_service() -> None:
-    """Shut down wandb's service process, which may be dead; the next run starts another.
+    """Shut down wandb's service process, which may be dead.
 
-    At the exit of this process a dead one would print a traceback; and the next job of a sweep
-    needs a service that works.
+    At the exit of this process that would print a traceback; and the next job of a sweep needs a
+    service that works.
     """
     import wandb
 

@@ -94,13 +94,20 @@ def of_the_day_before(run: Path) -> None:
         path.rename(path.with_name(path.name.replace(path.name.split("-")[2], "20200101_000000")))
 
 
-def test_a_resumed_run_keeps_its_id(idl: Idl, tiny: list[str]) -> None:
+def test_a_resumed_run_keeps_its_id(
+    idl: Idl, tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")  # where wandb's service begins, if it has not yet
+    wandb.teardown()
+    assert idl("train", *tiny, "trainer.max_epochs=1", "logger=wandb").code == 0
+    monkeypatch.chdir(tmp_path)
     first = idl("train", *tiny, "logger=wandb", "hydra.run.dir=run")
     assert first.code == 0, first.err
     of_the_day_before(first.run)
     second = idl("train", "trainer.resume=run", "trainer.max_epochs=4")
     assert second.code == 0, second.err
-    # Both are recorded, though in one process: one .wandb file in the folder of each.
+    # Both are recorded where they say, not below the folder that the service began in.
     files = sorted(first.run.glob("wandb/offline-run-*/*.wandb"))
     assert len(files) == 2
     assert len({path.stem for path in files}) == 1
