@@ -127,7 +127,7 @@ class WandbLogger(Callback):
             "name": name,
             "id": self._earlier[-1].name.rpartition("-")[2] if self._earlier else None,
             "resume": "allow",
-            "dir": str(directory.path),
+            "dir": str(directory.path.absolute()),  # its service may have begun in another folder
             "config": as_plain(config),
             "reinit": "finish_previous",
         }

@@ -88,13 +88,30 @@ def test_in_a_sweep_every_job_is_its_own_run_in_one_group_with_all_its_figures(
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
 
 
-def test_a_resumed_run_keeps_its_id(idl: Idl, tiny: list[str]) -> None:
+def of_the_day_before(run: Path) -> None:
+    """Name what was recorded so far as if it were older: two within a second have one name."""
+    for path in (run / "wandb").glob("offline-run-*"):
+        path.rename(path.with_name(path.name.replace(path.name.split("-")[2], "20200101_000000")))
+
+
+def test_a_resumed_run_keeps_its_id(
+    idl: Idl, tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")  # where wandb's service begins, if it has not yet
+    wandb.teardown()
+    assert idl("train", *tiny, "trainer.max_epochs=1", "logger=wandb").code == 0
+    monkeypatch.chdir(tmp_path)
     first = idl("train", *tiny, "logger=wandb", "hydra.run.dir=run")
     assert first.code == 0, first.err
+    of_the_day_before(first.run)
     second = idl("train", "trainer.resume=run", "trainer.max_epochs=4")
     assert second.code == 0, second.err
-    ids = {path.stem for path in first.run.glob("wandb/offline-run-*/*.wandb")}
-    assert len(ids) == 1
+    # Both are recorded where they say, not below the folder that the service began in.
+    files = sorted(first.run.glob("wandb/offline-run-*/*.wandb"))
+    assert len(files) == 2
+    assert len({path.stem for path in files}) == 1
+    assert max(history(files[1])) == second.summary["steps"]
 
 
 def test_what_is_uploaded_last_holds_the_whole_curve(
@@ -102,9 +119,7 @@ def test_what_is_uploaded_last_holds_the_whole_curve(
 ) -> None:
     # In a process of its own, as it would be.
     assert start("train", *tiny, "logger=wandb", "hydra.run.dir=run", CI="true").ended().code == 0
-    for path in (tmp_path / "run" / "wandb").glob("offline-run-*"):
-        # As if of the day before: two within a second have one name.
-        path.rename(path.with_name(path.name.replace(path.name.split("-")[2], "20200101_000000")))
+    of_the_day_before(tmp_path / "run")
     answer = idl("train", "trainer.resume=run", "trainer.max_epochs=4")
     folder = Path(shlex.split(answer.err.partition("wandb sync ")[2])[0])
     assert "20200101" not in folder.name
