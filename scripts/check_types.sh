@@ -83,8 +83,10 @@ for version in "$@"; do
         echo "check_types.sh: the wheel of torch $version cannot be had here: not checked"
         continue
     fi
-    # What one version must be told to ignore another need not.
+    # What one version must be told to ignore another need not, and older ones leave functions of theirs untyped.
     check_types --python-executable="build/torch-$version/python" --no-warn-unused-ignores \
+        --disable-error-code=no-any-return --disable-error-code=no-untyped-call \
+        --disable-error-code=untyped-decorator \
         --cache-dir=".mypy_cache/torch-$version" || code=1
 done
 exit "$code"

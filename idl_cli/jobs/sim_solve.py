@@ -35,7 +35,8 @@ def check_solvable(settings: SIMConfig, teacher: Teacher, solver: BaseSolver) ->
     try:
         n, p, q, itemsize = _sizes(sim, teacher.network, inputs)
         held = states_bytes(n, p, q, len(inputs.samples), itemsize) + (n + q) * (n + p) * itemsize
-        require(held, torch.device("cpu"), f"a teacher of {n:,} states", "make it smaller")
+        advice = "lower model.samples, or make it smaller"
+        require(held, torch.device("cpu"), f"a teacher of {n:,} states", advice)
     except (NotEnoughMemory, ValueError) as error:
         raise InputError(str(error)) from error
     rank = getattr(solver, "rank", None)
