@@ -112,7 +112,8 @@ def test_what_its_progress_raises_ends_the_solve_and_its_workers() -> None:
     with pytest.raises(InterruptedError, match="enough"):
         tested.solve(*case.states(), case.config)
     assert len(told) == 1
-    assert told[0].rows in (12, 3)  # of A, or of C where A was solved before the first report
+    # Of [A B] or, where the interior point ends with that before the first look, of [C D].
+    assert (told[0].block, told[0].rows) in {("AB", 12), ("CD", 3)}
     assert not workers()
 
 
